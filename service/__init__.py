@@ -1,0 +1,1 @@
+"""The HTTP side: REST API and dashboard over the catalogue, the object store and the job queue."""

@@ -1,0 +1,116 @@
+"""`tamis serve`: the HTTP server, and beside it one worker process that is started again when it dies."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import uvicorn
+
+from service.app import create_app
+from service.auth import is_loopback
+from tamis.errors import SettingsError
+from tamis.settings import Settings, load_settings
+
+log = logging.getLogger("tamis.service")
+
+RESTART_SECONDS = (1, 2, 5, 10, 30)
+HEALTHY_SECONDS = 60
+
+
+def serve(settings: Settings, *, host: str, port: int, with_worker: bool = True, reload: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    for name in ("httpx", "alembic", "dbos"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    if reload:
+        os.environ["TAMIS_DATA"] = str(settings.data)
+        uvicorn.run("service.main:development_app", factory=True, host=host, port=port, reload=True)
+        return
+    app = create_app(settings, require_key=not is_loopback(host))
+    listener = _listen(host, port)
+    address = f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}"
+    server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5), app.state)
+    supervisor = Supervisor(settings) if with_worker else None
+    if supervisor is not None:
+        supervisor.start()
+    log.info("Tamis serves %s, data in %s", address, settings.data.resolve())
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if supervisor is not None:
+            supervisor.stop()
+
+
+def development_app() -> object:
+    """The app as uvicorn's reloader makes it anew in each of its processes."""
+    return create_app(load_settings(), require_key=False)
+
+
+class _Server(uvicorn.Server):
+    """Ends the event streams first, which would otherwise hold the shutdown up."""
+
+    def __init__(self, config: uvicorn.Config, state: object) -> None:
+        super().__init__(config)
+        self._state = state
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        stopping: asyncio.Event = self._state.stopping  # type: ignore[attr-defined]  # starlette's State
+        stopping.set()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SettingsError(f"Cannot listen on {host}:{port} ({error.strerror}).", "Choose another --port.") from error
+    return listener
+
+
+class Supervisor(threading.Thread):
+    """Keeps one worker process alive. It has a fixed id, so a restarted one resumes what the dead one held."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="supervisor", daemon=True)
+        worker_id = settings.worker_id or f"{socket.gethostname()}-serve"
+        self._command = [
+            sys.executable,
+            *("-m", "tamis.cli", "worker", "--id", worker_id, "--data", str(settings.data)),
+            *("--parent", str(os.getpid())),
+        ]
+        self._stopped = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        failures = 0
+        while not self._stopped.is_set():
+            started = time.monotonic()
+            self._process = subprocess.Popen(self._command)
+            status = self._process.wait()
+            if self._stopped.is_set():
+                return
+            failures = 0 if time.monotonic() - started > HEALTHY_SECONDS else failures + 1
+            pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS)) - 1] if failures else 0
+            log.error("the worker ended with status %d; starting it again in %d s", status, pause)
+            self._stopped.wait(pause)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.join(timeout=5)

@@ -1,0 +1,60 @@
+"""What the routes share: dependencies, idempotent creation, and lists."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import sqlalchemy as sa
+from fastapi import Depends, Header, Query, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from service.backend import Backend, backend
+from service.schemas import Page
+from service.views import found
+from tamis.store.catalog import page, recall, remember
+
+BackendDep = Annotated[Backend, Depends(backend)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", max_length=200, description="The same key and body give the same object again."),
+]
+Cursor = Annotated[str | None, Query(description="`next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+Row = TypeVar("Row")
+View = TypeVar("View")
+
+
+def create_once(
+    session: Session, model: type[Row], route: str, key: str | None, body: BaseModel, make: Callable[[], Row]
+) -> Row:
+    """`make()`'s row, or the row that the same idempotency key made before.
+
+    Raises ConflictError when the key came with another body.
+    """
+    if key is None:
+        return make()
+    request_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    known = recall(session, key, route, request_hash)
+    if known is not None:
+        return found(session, model, known)
+    row: Any = make()
+    remember(session, key, route, request_hash, row.id)
+    return row  # type: ignore[no-any-return]  # Any above, because a type variable has no `id`
+
+
+def list_page(
+    session: Session,
+    query: "sa.Select[tuple[Row]]",
+    model: type[Row],
+    view: Callable[[Row], View],
+    cursor: str | None,
+    limit: int,
+) -> Page[View]:
+    rows, following = page(session, query, model, cursor, limit)
+    return Page(items=[view(row) for row in rows], next=following)
+
+
+def located(response: Response, path: str) -> None:
+    response.headers["location"] = f"/api/v1{path}"

@@ -1,0 +1,152 @@
+"""Curations: ask for one, follow it, read its figures and its flagged pairs."""
+
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy.orm import Session
+
+from service import schemas
+from service.backend import Backend
+from service.events import job_events
+from service.pairs import MAX_LIMIT, pairs_page
+from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
+from service.views import curation_view, found
+from tamis.errors import ConflictError, InputError
+from tamis.store.catalog import Curation, Dataset, Embedding, cancel, new_id
+
+router = APIRouter(prefix="/curations", tags=["curations"])
+
+MIN_SAMPLES = 4
+ENCODERS = ("simclr", "embeddings")
+
+
+@router.post("", status_code=202)
+def create_curation(
+    body: schemas.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
+) -> schemas.CurationView:
+    with backend.catalog.session() as session:
+
+        def make() -> Curation:
+            _must_be_curatable(session, body)
+            row = Curation(id=new_id("cu"), dataset_id=body.dataset, parameters=body.model_dump(exclude={"dataset"}))
+            row.requeue("waiting for a worker")
+            session.add(row)
+            session.flush()
+            backend.jobs.enqueue(session, "curation", row.id)
+            return row
+
+        row = create_once(session, Curation, "curations", key, body, make)
+        located(response, f"/curations/{row.id}")
+        return curation_view(row)
+
+
+def _must_be_curatable(session: Session, body: schemas.NewCuration) -> None:
+    dataset = found(session, Dataset, body.dataset)
+    if dataset.state != "succeeded":
+        raise ConflictError(f"Data set {dataset.id} is {dataset.state}.", "Wait until its images are stored.")
+    if dataset.samples < MIN_SAMPLES:
+        raise InputError(
+            f"Data set {dataset.id} has {dataset.samples} images.", f"A curation compares at least {MIN_SAMPLES}."
+        )
+    if body.encoder not in ENCODERS:
+        raise InputError(f"There is no encoder {body.encoder!r}.", f"Use one of {', '.join(ENCODERS)}.")
+    if body.encoder == "embeddings" and brought_embedding(session, dataset.id) is None:
+        raise ConflictError(
+            f"Data set {dataset.id} has no embeddings of yours.", f"POST them to /datasets/{dataset.id}/embeddings."
+        )
+
+
+def brought_embedding(session: Session, dataset_id: str) -> Embedding | None:
+    """The embeddings last sent for a data set."""
+    return session.scalar(
+        sa.select(Embedding)
+        .where(Embedding.dataset_id == dataset_id, Embedding.encoder == "embeddings")
+        .order_by(Embedding.created_at.desc())
+        .limit(1)
+    )
+
+
+@router.get("")
+def list_curations(
+    backend: BackendDep, dataset: str | None = None, cursor: Cursor = None, limit: Limit = 100
+) -> schemas.Page[schemas.CurationView]:
+    query = sa.select(Curation)
+    if dataset is not None:
+        query = query.where(Curation.dataset_id == dataset)
+    with backend.catalog.session() as session:
+        return list_page(session, query, Curation, curation_view, cursor, limit)
+
+
+@router.get("/{curation_id}")
+def get_curation(curation_id: str, backend: BackendDep) -> schemas.CurationView:
+    with backend.catalog.session() as session:
+        return curation_view(found(session, Curation, curation_id))
+
+
+@router.delete("/{curation_id}", status_code=202)
+def cancel_curation(curation_id: str, backend: BackendDep) -> schemas.CurationView:
+    with backend.catalog.session() as session:
+        found(session, Curation, curation_id)
+    cancel(backend.catalog, Curation, curation_id)
+    backend.jobs.cancel("curation", curation_id)
+    return get_curation(curation_id, backend)
+
+
+@router.get("/{curation_id}/events")
+def curation_events(curation_id: str, request: Request, backend: BackendDep) -> StreamingResponse:
+    return job_events(request, backend, Curation, curation_id)
+
+
+@router.get("/{curation_id}/pairs")
+def list_pairs(
+    curation_id: str,
+    backend: BackendDep,
+    sort: str = "-similarity",
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+    sample: Annotated[int | None, Query(ge=0)] = None,
+    cluster_a: Annotated[int | None, Query(ge=0)] = None,
+    cluster_b: Annotated[int | None, Query(ge=0)] = None,
+) -> dict[str, Any]:
+    """The flagged pairs: each sample's most similar partners inside the band, both sides described."""
+    return pairs_page(
+        backend,
+        curation_id,
+        sort=sort,
+        cursor=cursor,
+        limit=limit,
+        sample=sample,
+        cluster_a=cluster_a,
+        cluster_b=cluster_b,
+    )
+
+
+@router.get("/{curation_id}/histogram")
+def get_histogram(curation_id: str, backend: BackendDep) -> dict[str, Any]:
+    """The similarities of all unordered pairs: `edges` (bins + 1) and `counts`."""
+    histogram: dict[str, Any] = _summary(backend, curation_id)["histogram"]
+    return histogram
+
+
+@router.get("/{curation_id}/estimate")
+def get_estimate(curation_id: str, backend: BackendDep) -> dict[str, Any]:
+    """alpha, beta and gamma with intervals, and the r + 1 they rest on."""
+    summary = _summary(backend, curation_id)
+    return {"classes": summary["classes"], "n_d": summary["n_d"], **summary["graph"]}
+
+
+@router.get("/{curation_id}/bound")
+def get_bound(curation_id: str, backend: BackendDep) -> dict[str, Any]:
+    """The linear probe's error bound with difficult examples, without, and after each remedy."""
+    bound: dict[str, Any] = _summary(backend, curation_id)["bound"]
+    return bound
+
+
+def _summary(backend: Backend, curation_id: str) -> dict[str, Any]:
+    with backend.catalog.session() as session:
+        row = found(session, Curation, curation_id)
+        if row.summary is None:
+            raise ConflictError(f"Curation {curation_id} is {row.state} and has no result.", "Wait until it succeeded.")
+        return dict(row.summary)

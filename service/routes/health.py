@@ -1,0 +1,58 @@
+"""Liveness, readiness and Prometheus metrics. Open to all: they tell no content."""
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from service.backend import Backend
+from service.routes.common import BackendDep
+from tamis.store.catalog import Curation, Dataset, Manifest, Training, live_workers
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def alive() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def ready(request: Request, backend: BackendDep) -> Response:
+    """200 once the database and the object store answer; names what does not otherwise."""
+    problems = {}
+    try:
+        with backend.catalog.session() as session:
+            session.execute(sa.text("SELECT 1"))
+    except Exception as error:  # whatever the driver raises means the same here
+        problems["database"] = type(error).__name__
+    try:
+        backend.objects.exists("ready")
+    except Exception as error:
+        problems["objects"] = type(error).__name__
+    body = {"status": "unavailable" if problems else "ok", **problems}
+    return JSONResponse(body, 503 if problems else 200)
+
+
+@router.get("/metrics")
+def metrics(backend: BackendDep) -> Response:
+    return Response(_exposition(backend), media_type=CONTENT_TYPE_LATEST)
+
+
+def _exposition(backend: Backend) -> bytes:
+    registry = CollectorRegistry()
+    jobs = Gauge("tamis_jobs", "Jobs in the catalogue.", ["kind", "state"], registry=registry)
+    workers = Gauge("tamis_workers", "Workers with a fresh lease.", registry=registry)
+    samples = Gauge("tamis_samples", "Samples stored.", registry=registry)
+    with backend.catalog.session() as session:
+        for kind, model in (
+            ("ingest", Dataset),
+            ("curation", Curation),
+            ("manifest", Manifest),
+            ("training", Training),
+        ):
+            for state, count in session.execute(sa.select(model.state, sa.func.count()).group_by(model.state)):
+                jobs.labels(kind, state).set(count)
+        samples.set(session.scalar(sa.select(sa.func.coalesce(sa.func.sum(Dataset.samples), 0))) or 0)
+    workers.set(live_workers(backend.catalog))
+    return generate_latest(registry)

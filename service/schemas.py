@@ -1,0 +1,134 @@
+"""What crosses the network: request bodies and answers, as OpenAPI describes them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tamis.manifest import STRATEGIES
+
+State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Request(BaseModel):
+    """A request body. Unknown fields are refused: a misspelt one would silently mean its default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewDataset(Request):
+    name: str = Field(min_length=1, max_length=200)
+
+
+class Location(Request):
+    uri: str = Field(min_length=1, max_length=4096, description="A folder under TAMIS_ALLOWED_ROOTS, as file:///...")
+
+
+class NewCuration(Request):
+    dataset: str
+    encoder: str = "simclr"
+    classes: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
+    pos_high: Literal["auto"] | Share = "auto"
+    pos_low: Share = 0.95
+    neighbours: int = Field(64, ge=1, le=1024)
+    epochs: int | None = Field(None, ge=1, le=10_000, description="Training length of the simclr encoder.")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "NewCuration":
+        if self.pos_high != "auto" and self.pos_high >= self.pos_low:
+            raise ValueError(f"pos_high ({self.pos_high}) must be smaller than pos_low ({self.pos_low})")
+        return self
+
+
+class NewManifest(Request):
+    strategy: Literal["remove", "margin", "temperature", "combined"] = "remove"
+    fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
+
+
+assert set(STRATEGIES) == {"remove", "margin", "temperature", "combined"}
+
+
+class NewTraining(Request):
+    manifest: str
+    epochs: int | None = Field(None, ge=1, le=10_000)
+    batch_size: int | None = Field(None, ge=4, le=65_536)
+    loss: Literal["infonce", "spectral"] = "infonce"
+    baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class NewDecision(Request):
+    sample: int = Field(ge=0)
+    verdict: Literal["keep", "drop"]
+    note: str = Field("", max_length=2000)
+
+
+T = TypeVar("T")
+
+
+class Progress(BaseModel):
+    stage: str
+    done: int
+    total: int
+    message: str
+
+
+class JobFields(BaseModel):
+    id: str
+    state: State
+    progress: Progress
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class DatasetView(JobFields):
+    name: str
+    samples: int
+    quarantined: int
+    bytes: int
+    fingerprint: str | None
+
+
+class CurationView(JobFields):
+    dataset: str
+    dataset_name: str
+    parameters: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+class ManifestView(JobFields):
+    curation: str
+    parameters: dict[str, Any]
+    result: dict[str, Any] | None
+    files: dict[str, str] = Field(description="Address of each file, once succeeded.")
+
+
+class TrainingView(JobFields):
+    manifest: str
+    parameters: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+class JobView(JobFields):
+    kind: Literal["ingest", "curation", "manifest", "training"]
+    dataset: str
+    dataset_name: str
+    url: str | None
+
+
+class DecisionView(BaseModel):
+    id: int
+    sample: int
+    verdict: str
+    note: str
+    undone: bool
+    created_at: datetime
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+    next: str | None

@@ -1,0 +1,68 @@
+"""A folder as a tar stream of known size, so that it can be sent without a copy on disk."""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tamis.errors import InputError
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What an upload sends. `members` is empty for a single file, which is sent as it is."""
+
+    name: str
+    size: int
+    root: Path
+    members: tuple[tuple[Path, tarfile.TarInfo], ...]
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes, `size` in all. Raises InputError when a file changed its length meanwhile."""
+        if not self.members:
+            yield from _file_chunks(self.root, self.size)
+            return
+        for path, info in self.members:
+            yield info.tobuf(tarfile.PAX_FORMAT)
+            yield from _file_chunks(path, info.size)
+            yield bytes(-info.size % tarfile.BLOCKSIZE)
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def pack(source: str | Path) -> Packed:
+    """Prepares a folder (its files in sorted order, hidden ones left out) or one file for upload."""
+    root = Path(source)
+    if root.is_file():
+        return Packed(root.name, root.stat().st_size, root, ())
+    if not root.is_dir():
+        raise InputError(f"{root} does not exist.", "Give a folder of images or an archive.")
+    names = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not names:
+        raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
+    members = tuple((root / name, _info(root / name, name)) for name in names)
+    size = 2 * tarfile.BLOCKSIZE + sum(
+        len(info.tobuf(tarfile.PAX_FORMAT)) + info.size + -info.size % tarfile.BLOCKSIZE for _, info in members
+    )
+    return Packed(f"{root.resolve().name}.tar", size, root, members)
+
+
+def _info(path: Path, name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = path.stat().st_size
+    return info
+
+
+def _file_chunks(path: Path, size: int) -> Iterator[bytes]:
+    left = size
+    with path.open("rb") as file:
+        while left and (chunk := file.read(min(CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+    if left:
+        raise InputError(f"{path} became shorter while it was sent.", "Upload again once nothing writes to it.")

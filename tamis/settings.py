@@ -1,0 +1,71 @@
+"""The one settings class: every field is an environment variable with the prefix TAMIS_."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing_extensions import Annotated
+
+from tamis.errors import SettingsError
+
+GIB = 2**30
+
+
+class Settings(BaseSettings):
+    """How the programs find each other and how much they may use."""
+
+    model_config = SettingsConfigDict(env_prefix="TAMIS_", frozen=True, extra="forbid")
+
+    data: Path = Field(Path("tamis-data"), description="Folder of the embedded database, objects, scratch and cache.")
+    database_url: str = Field(
+        "", description="sqlite:///FILE or postgresql+psycopg://...; a file in TAMIS_DATA if empty."
+    )
+    object_store: str = Field("", description="A folder or s3://BUCKET/PREFIX; a folder in TAMIS_DATA if empty.")
+    s3_endpoint: str | None = Field(None, description="Address of an S3-compatible server; keys in the AWS variables.")
+    allowed_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders the server may read in place, separated as in PATH or as a JSON list."
+    )
+    memory_budget: int = Field(GIB, ge=2**26, description="Bytes a computation may take for its blocks.")
+    device: str = Field("auto", description="auto, cpu or cuda.")
+    max_upload_bytes: int = Field(50 * GIB, ge=1, description="The largest upload taken.")
+    lease_seconds: float = Field(15.0, gt=0, description="A worker silent for so long is taken for dead.")
+    worker_id: str | None = Field(None, description="A worker's name that stays over restarts.")
+
+    @field_validator("allowed_roots", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [part for part in value.split(os.pathsep) if part]
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database's address, the default filled in."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'tamis.sqlite'}"
+
+    @property
+    def objects(self) -> str:
+        """The object store's folder or address, the default filled in."""
+        return self.object_store or str(self.data.resolve() / "objects")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment. Raises SettingsError naming the variable that is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"TAMIS_{str(first['loc'][0]).upper()}" if first["loc"] else "The settings"
+        raise SettingsError(f"{name}: {first['msg']}.", "README.md lists the settings.") from error

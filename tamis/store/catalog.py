@@ -1,0 +1,139 @@
+"""The catalogue: the only state that changes. Sessions, and the operations on job rows that several programs share."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, sessionmaker
+
+from tamis.errors import CancelledError, ConflictError, InputError, NotFoundError
+from tamis.settings import Settings
+from tamis.store.schema import TERMINAL_STATES, IdempotencyKey, Job, now
+
+Row = TypeVar("Row")
+
+BUSY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Catalog:
+    engine: sa.Engine
+    _sessions: sessionmaker[Session]
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: committed at the end, rolled back on an error."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Connects, and brings the tables to this version's state (under a lock, so that many may start at once)."""
+    from migrations import upgrade
+
+    if settings.database.startswith("sqlite"):
+        settings.data.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(settings.database)
+    upgrade(engine)
+    return Catalog(engine, sessionmaker(engine, expire_on_commit=False))
+
+
+def make_engine(url: str) -> sa.Engine:
+    """An engine whose SQLite connections are durable, wait for locks, and begin as writers."""
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        # Transactions are begun below; sqlite3 would begin them late and as readers, and an upgrade from reader to
+        # writer fails at once when another process writes, instead of waiting.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        # FULL: what was acknowledged survives the loss of power and not only of the process.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def advance(catalog: Catalog, model: type[Job], row_id: str, **changes: Any) -> None:
+    """Sets columns of a running job's row as one visible change.
+
+    Raises CancelledError when the job was cancelled or its row deleted, which is how a worker learns of it.
+    """
+    if changes.get("state") == "running":
+        changes = {"error": None, **changes, "started_at": sa.func.coalesce(model.started_at, now())}
+    elif changes.get("state") in TERMINAL_STATES:
+        changes = {**changes, "finished_at": now()}
+    statement = (
+        sa.update(model)
+        .where(model.id == row_id, model.state != "cancelled")
+        .values(**changes, version=model.version + 1)
+    )
+    with catalog.session() as session:
+        if _changed(session, statement) == 0:
+            raise CancelledError(f"{row_id} was cancelled.")
+
+
+def cancel(catalog: Catalog, model: type[Job], row_id: str) -> None:
+    """Marks a job cancelled. Raises NotFoundError, and ConflictError when it has ended already."""
+    with catalog.session() as session:
+        row = session.get(model, row_id, with_for_update=True)
+        if row is None:
+            raise NotFoundError(f"There is no {model.__name__.lower()} {row_id}.")
+        if row.state in TERMINAL_STATES:
+            raise ConflictError(f"{row_id} has {row.state} already.", "Only what waits or runs can be cancelled.")
+        row.state, row.finished_at, row.version = "cancelled", now(), row.version + 1
+
+
+def page(
+    session: Session, query: "sa.Select[tuple[Row]]", model: Any, cursor: str | None, limit: int
+) -> tuple[Sequence[Row], str | None]:
+    """One page of rows, newest first, and the cursor of the next. Rows created meanwhile do not shift it."""
+    if cursor is not None:
+        query = query.where(model.id < _read_cursor(cursor))
+    rows = session.scalars(query.order_by(model.id.desc()).limit(limit + 1)).all()
+    if len(rows) <= limit:
+        return rows, None
+    last: Any = rows[limit - 1]
+    return rows[:limit], base64.urlsafe_b64encode(json.dumps({"after": last.id}).encode()).decode()
+
+
+def _read_cursor(cursor: str) -> str:
+    try:
+        return str(json.loads(base64.urlsafe_b64decode(cursor.encode()))["after"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("The cursor is not one this server gave.", "Start again without a cursor.") from error
+
+
+def recall(session: Session, key: str, route: str, request_hash: str) -> str | None:
+    """What an idempotency key made before. Raises ConflictError when it came with another request."""
+    known = session.get(IdempotencyKey, (key, route))
+    if known is None:
+        return None
+    if known.request_hash != request_hash:
+        raise ConflictError(
+            f"The idempotency key {key!r} was used for another request.", "Use a new key for a new request."
+        )
+    return known.resource_id
+
+
+def remember(session: Session, key: str, route: str, request_hash: str, resource_id: str) -> None:
+    session.add(IdempotencyKey(key=key, route=route, request_hash=request_hash, resource_id=resource_id))
+
+
+def _changed(session: Session, statement: sa.Update) -> int:
+    result: Any = session.execute(statement.execution_options(synchronize_session=False))
+    return int(result.rowcount)

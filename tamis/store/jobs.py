@@ -1,0 +1,72 @@
+"""The job queue as its clients see it: enqueue in the same transaction as the row that asks for the work, and cancel.
+
+The workflows themselves live in `worker/`; this module names them, so that the service need not import the worker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient
+from sqlalchemy.orm import Session
+
+APPLICATION = "tamis"
+# Bumped when a workflow changes its steps: jobs of one version are never continued by the code of another.
+WORKFLOW_VERSION = "1"
+QUEUES = ("cpu", "gpu", "train")
+
+# What the service may ask for, and the queue on which it starts.
+QUEUE_OF = {"ingest": "cpu", "curation": "cpu", "manifest": "cpu", "training": "train"}
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """A handle on the queue, which lives in the catalogue's own database."""
+
+    client: DBOSClient
+
+    def enqueue(self, session: Session, kind: str, subject: str, attempt: str = "") -> None:
+        """Enqueues the job of `kind` for the row `subject` as part of the session's transaction.
+
+        Row and job appear together or not at all, so no moment of a crash can leave one without the other.
+        """
+        self.client.enqueue_in_transaction(
+            session,
+            {
+                "workflow_name": kind,
+                "queue_name": QUEUE_OF[kind],
+                "workflow_id": workflow_id(kind, subject, attempt),
+                "app_version": WORKFLOW_VERSION,
+                "application_name": APPLICATION,
+            },
+            subject,
+        )
+
+    def cancel(self, kind: str, subject: str, attempt: str = "") -> None:
+        """Stops the job and what it started, at its next step or progress report."""
+        self.client.cancel_workflow(workflow_id(kind, subject, attempt), cancel_children=True)
+
+    def interrupted(self, executor_id: str) -> Sequence[tuple[str, str]]:
+        """Workflow ids and queue names of what the executor held when it was last seen."""
+        held = self.client.list_workflows(
+            status="PENDING", executor_id=executor_id, load_input=False, load_output=False
+        )
+        return [(workflow.workflow_id, workflow.queue_name or "cpu") for workflow in held]
+
+    def resume(self, workflow: str, queue: str) -> None:
+        """Puts an interrupted workflow back on its queue; finished steps are not run again."""
+        self.client.resume_workflow(workflow, queue_name=queue)
+
+    def close(self) -> None:
+        self.client.destroy()
+
+
+def open_jobs(engine: sa.Engine) -> Jobs:
+    """Creates the queue's tables when they are missing and connects to them."""
+    url = engine.url.render_as_string(hide_password=False)
+    DBOS.migrate(url)
+    return Jobs(DBOSClient(system_database_url=url, application_name=APPLICATION))
+
+
+def workflow_id(kind: str, subject: str, attempt: str = "") -> str:
+    return "-".join(part for part in (kind, subject, attempt) if part)

@@ -1,0 +1,73 @@
+"""Worker leases: who is alive, and who takes over what a dead worker held."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from tamis.store.catalog import Catalog
+from tamis.store.schema import WorkerLease, now
+
+
+def take_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float, **about: Any) -> None:
+    """Begins a worker's lease, over whatever an earlier process of the same id left."""
+    with catalog.session() as session:
+        session.merge(
+            WorkerLease(
+                executor_id=executor_id,
+                holder=holder,
+                started_at=now(),
+                expires_at=now() + timedelta(seconds=seconds),
+                **about,
+            )
+        )
+
+
+def renew_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float) -> bool:
+    """Keeps a lease fresh; False when another process holds it now."""
+    statement = (
+        sa.update(WorkerLease)
+        .where(WorkerLease.executor_id == executor_id, WorkerLease.holder == holder)
+        .values(expires_at=now() + timedelta(seconds=seconds))
+    )
+    return _changes(catalog, statement) == 1
+
+
+def expired_leases(catalog: Catalog) -> Sequence[str]:
+    """Executor ids whose worker has been silent for too long."""
+    with catalog.session() as session:
+        return session.scalars(
+            sa.select(WorkerLease.executor_id).where(WorkerLease.expires_at < now()).order_by(WorkerLease.executor_id)
+        ).all()
+
+
+def claim_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float) -> bool:
+    """Takes an expired lease over; of several claimants one wins.
+
+    The row stays until `drop_lease`, and expires again if the claimant dies too, so nothing is forgotten half-way.
+    """
+    statement = (
+        sa.update(WorkerLease)
+        .where(WorkerLease.executor_id == executor_id, WorkerLease.expires_at < now())
+        .values(holder=holder, expires_at=now() + timedelta(seconds=seconds))
+    )
+    return _changes(catalog, statement) == 1
+
+
+def drop_lease(catalog: Catalog, executor_id: str, holder: str) -> None:
+    _changes(
+        catalog,
+        sa.delete(WorkerLease).where(WorkerLease.executor_id == executor_id, WorkerLease.holder == holder),
+    )
+
+
+def live_workers(catalog: Catalog) -> int:
+    with catalog.session() as session:
+        return session.scalar(sa.select(sa.func.count()).where(WorkerLease.expires_at >= now())) or 0
+
+
+def _changes(catalog: Catalog, statement: "sa.Update | sa.Delete") -> int:
+    with catalog.session() as session:
+        result: Any = session.execute(statement.execution_options(synchronize_session=False))
+        return int(result.rowcount)

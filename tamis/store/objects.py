@@ -1,0 +1,192 @@
+"""The object store: a folder or a bucket behind one small set of verbs. Keys name content that never changes."""
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+from obstore.store import LocalStore, ObjectStore, S3Store
+
+from tamis.errors import InputError, LimitError, NotFoundError, SettingsError
+from tamis.settings import Settings
+
+PART = 8 * 2**20
+_SEGMENT = re.compile(r"[A-Za-z0-9_.=-]+")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    size: int
+    etag: str | None
+
+
+@dataclass(frozen=True)
+class Objects:
+    """One store. Every write is atomic: an object is there whole or not at all."""
+
+    _store: ObjectStore
+    _folder: Path | None
+
+    def put(self, key: str, data: bytes | BinaryIO | Path | Iterator[bytes]) -> None:
+        obstore.put(self._store, _checked(key), data, chunk_size=PART)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Writes unless the key is there; whether it wrote. For keys that are derived from their content."""
+        if self.exists(key):
+            return False
+        try:
+            obstore.put(self._store, _checked(key), data, mode="create")
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        except NotSupportedError:
+            # The store knows no conditional put; whoever else writes this key writes the same bytes.
+            self.put(key, data)
+        return True
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes], limit: int) -> tuple[int, str]:
+        """Writes a stream as it comes; returns its size and SHA-256. Nothing remains of a stream that breaks off.
+
+        Raises LimitError beyond `limit` bytes.
+        """
+        size, digest = 0, hashlib.sha256()
+        async with obstore.open_writer_async(self._store, _checked(key), buffer_size=PART) as writer:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise LimitError(
+                        f"The upload is larger than the {limit} bytes this server takes.",
+                        "Send it in parts as several data sets, or raise TAMIS_MAX_UPLOAD_BYTES.",
+                    )
+                digest.update(chunk)
+                await writer.write(chunk)
+        return size, digest.hexdigest()
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises NotFoundError."""
+        with _named(key):
+            return bytes(obstore.get(self._store, _checked(key)).bytes())
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        with _named(key):
+            return bytes(obstore.get_range(self._store, _checked(key), start=start, length=length))
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object in chunks. Raises NotFoundError before the first."""
+        with _named(key):
+            found = obstore.get(self._store, _checked(key))
+        return (bytes(chunk) for chunk in found.stream(min_chunk_size=PART))
+
+    def open(self, key: str) -> BinaryIO:
+        """The object as a seekable file, read in parts as they are asked for."""
+        path = self.local_path(key)
+        if path is not None:
+            with _named(key):
+                return path.open("rb")
+        with _named(key):
+            reader = obstore.open_reader(self._store, _checked(key), buffer_size=PART)
+        return cast(BinaryIO, io.BufferedReader(_Seekable(reader), PART))
+
+    def local_path(self, key: str) -> Path | None:
+        """The object's file where the store is a folder."""
+        return None if self._folder is None else self._folder / _checked(key)
+
+    def head(self, key: str) -> ObjectInfo:
+        with _named(key):
+            meta = obstore.head(self._store, _checked(key))
+        return ObjectInfo(meta["size"], meta["e_tag"])
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.head(key)
+        except NotFoundError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys that begin with `prefix`, a path that ends at a `/`; sorted."""
+        chunks = obstore.list(self._store, prefix.rstrip("/") or None)
+        return sorted(meta["path"] for chunk in chunks for meta in chunk)
+
+    def delete(self, key: str) -> None:
+        """Removes the object; nothing happens when there is none."""
+        try:
+            obstore.delete(self._store, _checked(key))
+        except FileNotFoundError:
+            return
+
+
+def open_objects(settings: Settings) -> Objects:
+    """The store the settings name; its folder is made if it is one."""
+    address = settings.objects
+    if address.startswith("s3://"):
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise SettingsError("TAMIS_OBJECT_STORE names no bucket.", "Use s3://BUCKET or s3://BUCKET/PREFIX.")
+        endpoint = {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
+        plain = (settings.s3_endpoint or "").startswith("http://")
+        region = os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
+        store = S3Store(
+            bucket,
+            prefix=prefix or None,
+            region=region,
+            client_options={"allow_http": True} if plain else {},
+            **endpoint,  # type: ignore[arg-type]  # a TypedDict cannot be unpacked conditionally
+        )
+        return Objects(store, None)
+    if "://" in address:
+        raise SettingsError(f"TAMIS_OBJECT_STORE is {address}.", "Use a folder or s3://BUCKET/PREFIX.")
+    folder = Path(address).resolve()
+    return Objects(LocalStore(folder, mkdir=True), folder)
+
+
+def _checked(key: str) -> str:
+    """Refuses keys that could leave the store or mean different things in a folder and in a bucket."""
+    if not key or any(not _SEGMENT.fullmatch(part) or part in {".", ".."} for part in key.split("/")):
+        raise InputError(f"{key!r} is not an object key.")
+    return key
+
+
+class _named:  # noqa: N801  used as a function
+    """Turns the store's own not-found error into ours."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise NotFoundError(f"There is no object {self._key}.") from error
+
+
+class _Seekable(io.RawIOBase):
+    """obstore's reader as a raw file, which zipfile and tarfile can work with."""
+
+    def __init__(self, reader: "obstore.ReadableFile") -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            offset, whence = self._reader.size + offset, io.SEEK_SET
+        return self._reader.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._reader.tell()
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]  # narrower than any buffer
+        content = bytes(self._reader.read(len(buffer)))
+        buffer[: len(content)] = content
+        return len(content)

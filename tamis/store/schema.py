@@ -1,0 +1,223 @@
+"""The catalogue's tables. Portable over SQLite and PostgreSQL; `migrations/` brings a database to this state."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+STATES = ("empty", "queued", "running", "succeeded", "failed", "cancelled")
+TERMINAL_STATES = ("succeeded", "failed", "cancelled")
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(prefix: str) -> str:
+    """`prefix_` and 26 characters that sort by time: 48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
+    number = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Timestamp(sa.TypeDecorator[datetime]):
+    """UTC with its time zone, which SQLite would lose."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own form
+        datetime: Timestamp,
+        dict[str, Any]: Json,
+        int: sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+    }
+
+
+class Job(Base):
+    """What every row that stands for work has. `version` grows with each visible change: it numbers the events."""
+
+    __abstract__ = True
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(sa.Enum(*STATES, name="state", native_enum=False, create_constraint=True))
+    stage: Mapped[str] = mapped_column(default="")
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    message: Mapped[str] = mapped_column(default="")
+    version: Mapped[int] = mapped_column(default=1)
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    def requeue(self, message: str) -> None:
+        """Ready for a worker, whatever became of an earlier try."""
+        self.state, self.message, self.error = "queued", message, None
+        self.stage, self.done, self.total = "", 0, 0
+        self.started_at = self.finished_at = None
+        self.version = (self.version or 0) + 1
+
+    def succeed(self, message: str) -> None:
+        """Ended well; to be committed together with the result. A cancelled job keeps its state."""
+        if self.state != "cancelled":
+            self.state, self.message, self.finished_at = "succeeded", message, now()
+            self.version += 1
+
+
+class Dataset(Job):
+    __tablename__ = "datasets"
+
+    name: Mapped[str]
+    upload_key: Mapped[str | None]
+    upload_name: Mapped[str | None]
+    source_uri: Mapped[str | None]
+    samples: Mapped[int] = mapped_column(default=0)
+    quarantined: Mapped[int] = mapped_column(default=0)
+    bytes: Mapped[int] = mapped_column(default=0)
+    fingerprint: Mapped[str | None]
+    index_key: Mapped[str | None]
+    quarantine_key: Mapped[str | None]
+
+    curations: Mapped[list["Curation"]] = relationship(back_populates="dataset", passive_deletes="all")
+
+
+class Shard(Base):
+    __tablename__ = "shards"
+
+    dataset_id: Mapped[str] = mapped_column(sa.ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str]
+    thumbnails_key: Mapped[str]
+    first: Mapped[int]
+    count: Mapped[int]
+
+
+class Embedding(Base):
+    __tablename__ = "embeddings"
+    __table_args__ = (sa.UniqueConstraint("dataset_id", "encoder_fingerprint"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(sa.ForeignKey("datasets.id", ondelete="CASCADE"))
+    encoder: Mapped[str]
+    encoder_fingerprint: Mapped[str]
+    encoder_key: Mapped[str | None]
+    dimension: Mapped[int]
+    count: Mapped[int]
+    key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Curation(Job):
+    __tablename__ = "curations"
+
+    dataset_id: Mapped[str] = mapped_column(sa.ForeignKey("datasets.id"), index=True)
+    embedding_id: Mapped[str | None] = mapped_column(sa.ForeignKey("embeddings.id"))
+    parameters: Mapped[dict[str, Any]]
+    result_key: Mapped[str | None]
+    summary: Mapped[dict[str, Any] | None]
+
+    dataset: Mapped[Dataset] = relationship(back_populates="curations")
+
+
+class Manifest(Job):
+    __tablename__ = "manifests"
+
+    curation_id: Mapped[str] = mapped_column(sa.ForeignKey("curations.id"), index=True)
+    parameters: Mapped[dict[str, Any]]
+    key: Mapped[str | None]
+    summary: Mapped[dict[str, Any] | None]
+
+    curation: Mapped[Curation] = relationship()
+
+
+class Decision(Base):
+    """Append-only. A row with `undoes` takes an earlier one back."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (sa.UniqueConstraint("curation_id", "sequence"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    curation_id: Mapped[str] = mapped_column(sa.ForeignKey("curations.id"))
+    sequence: Mapped[int]
+    sample: Mapped[int]
+    verdict: Mapped[str]
+    note: Mapped[str]
+    undoes: Mapped[int | None] = mapped_column(sa.ForeignKey("decisions.id"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Training(Job):
+    __tablename__ = "trainings"
+
+    manifest_id: Mapped[str] = mapped_column(sa.ForeignKey("manifests.id"), index=True)
+    parameters: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any] | None]
+
+    manifest: Mapped[Manifest] = relationship()
+
+
+class Metric(Base):
+    __tablename__ = "metrics"
+
+    training_id: Mapped[str] = mapped_column(sa.ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float]
+
+
+class ApiKey(Base):
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+    prefix: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class WorkerLease(Base):
+    """A worker is alive while its lease is fresh. `holder` changes when another worker claims what it left."""
+
+    __tablename__ = "worker_leases"
+
+    executor_id: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    queues: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class IdempotencyKey(Base):
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    resource_id: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,61 @@
+"""Progress on a terminal, silence in a pipe."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], Progress]]:
+    """Yields `step(title)`, which begins a progress bar and returns the callback that moves it.
+
+    Where standard error is no terminal, or `rich` is not installed (as on a bare training machine), nothing is shown.
+    """
+    if not sys.stderr.isatty():
+        yield lambda title: _quiet
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+    except ImportError:
+        yield lambda title: _quiet
+        return
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def step(title: str) -> Progress:
+            task = bars.add_task(title, total=None)
+
+            def move(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total or None)
+
+            return move
+
+        yield step
+
+
+def following(step: Callable[[str], Progress], title: str) -> Callable[[dict[str, Any]], None]:
+    """A callback for `Client.wait` that shows each stage of a job as its own bar."""
+    bars: dict[str, Progress] = {}
+
+    def follow(job: dict[str, Any]) -> None:
+        stage = job["progress"]["stage"] or title
+        if stage not in bars:
+            bars[stage] = step(stage)
+        bars[stage](job["progress"]["done"], job["progress"]["total"])
+
+    return follow
+
+
+def _quiet(done: int, total: int) -> None:
+    pass

@@ -1,0 +1,57 @@
+"""Migrations: up and down on both databases, in step with the models, safe when many start at once."""
+
+import multiprocessing
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from migrations import downgrade, upgrade
+from tamis.store.catalog import make_engine
+from tamis.store.schema import Base
+
+
+def differences(engine: sa.Engine, metadata: sa.MetaData) -> list[object]:
+    with engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+
+
+def test_up_and_down_and_up_again(database_url: str) -> None:
+    engine = make_engine(database_url)
+    upgrade(engine)
+    assert set(Base.metadata.tables) <= set(sa.inspect(engine).get_table_names())
+    downgrade(engine, "base")
+    assert set(sa.inspect(engine).get_table_names()) <= {"alembic_version"}
+    upgrade(engine)
+    assert differences(engine, Base.metadata) == []
+    engine.dispose()
+
+
+def test_a_model_without_a_migration_is_noticed(database_url: str) -> None:
+    engine = make_engine(database_url)
+    upgrade(engine)
+    changed = sa.MetaData(naming_convention=Base.metadata.naming_convention)
+    for table in Base.metadata.tables.values():
+        table.to_metadata(changed)
+    changed.tables["datasets"].append_column(sa.Column("forgotten", sa.String()))
+    assert [entry[0] for entry in differences(engine, changed)] == ["add_column"]  # type: ignore[index]
+    engine.dispose()
+
+
+def _open(url: str) -> None:
+    engine = make_engine(url)
+    upgrade(engine)
+    engine.dispose()
+
+
+def test_many_programs_may_start_on_an_empty_database(database_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    starters = [context.Process(target=_open, args=(database_url,)) for _ in range(4)]
+    for process in starters:
+        process.start()
+    for process in starters:
+        process.join(60)
+    assert [process.exitcode for process in starters] == [0] * 4
+    engine = make_engine(database_url)
+    assert differences(engine, Base.metadata) == []
+    engine.dispose()

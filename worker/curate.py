@@ -1,0 +1,92 @@
+"""The curation job: embed what is not embedded yet, then find the difficult examples; one immutable result."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from dbos import DBOS
+
+from tamis.curation import curate
+from tamis.store.catalog import Curation, Embedding
+from worker.embed import embed_dataset
+from worker.runtime import reported, reporter, runtime
+
+
+@DBOS.workflow(name="curation")
+def run_curation(curation_id: str) -> None:
+    with reported(Curation, curation_id):
+        embedding_id = embed_dataset(curation_id)
+        find_difficult(curation_id, embedding_id)
+
+
+@DBOS.step()
+def find_difficult(curation_id: str, embedding_id: str) -> None:
+    run = runtime()
+    with run.catalog.session() as session:
+        row = session.get_one(Curation, curation_id)
+        if row.result_key is not None:
+            return
+        parameters = dict(row.parameters)
+        key = session.get_one(Embedding, embedding_id).key
+    progress = reporter(Curation, curation_id, "curate", "comparing all pairs")
+    with run.local(key) as file:
+        result = curate(
+            np.load(file, mmap_mode="r"),
+            classes=parameters["classes"],
+            pos_high=parameters["pos_high"],
+            pos_low=parameters["pos_low"],
+            neighbours=parameters["neighbours"],
+            seed=parameters["seed"],
+            device=run.settings.device,
+            progress=progress,
+        )
+    files = result.files()
+    prefix = f"curations/{content_address(files)}"
+    for name, content in files.items():
+        run.objects.put_if_absent(f"{prefix}/{name}", content)
+    with run.catalog.session() as session:
+        row = session.get_one(Curation, curation_id, with_for_update=True)
+        row.embedding_id = embedding_id
+        row.result_key = prefix
+        row.summary = summary(result)
+        row.succeed(f"{result.pairs.num_rows} difficult pairs listed")
+
+
+def summary(result: Any) -> dict[str, Any]:
+    """The figures of a curation that lists and headers show."""
+    histogram, thresholds, graph = result.histogram, result.thresholds, result.graph
+    in_band = histogram.share_above(thresholds.sim_low) - histogram.share_above(thresholds.sim_high)
+    return {
+        "classes": result.classes,
+        "thresholds": {
+            "pos_high": thresholds.pos_high,
+            "pos_low": thresholds.pos_low,
+            "sim_high": thresholds.sim_high,
+            "sim_low": thresholds.sim_low,
+        },
+        "samples": result.samples.num_rows,
+        "pairs": result.pairs.num_rows,
+        "counted_pairs": round(in_band * histogram.total),
+        "total_pairs": histogram.total,
+        "histogram": {"edges": histogram.edges.tolist(), "counts": histogram.counts.tolist()},
+        "n_d": graph.n_d,
+        "graph": {
+            **{
+                name: {"value": interval.value, "low": interval.low, "high": interval.high}
+                for name, interval in (("alpha", graph.alpha), ("beta", graph.beta), ("gamma", graph.gamma))
+            },
+            "n": graph.n,
+            "r": graph.r,
+            "warning": graph.warning,
+        },
+        "bound": graph.bound(),
+    }
+
+
+def content_address(files: dict[str, bytes]) -> str:
+    """One hash over named files."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode())
+        digest.update(files[name])
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""What every job needs: the settings, the catalogue, the objects, and a way to report to the row that asked for it."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbos import error as dbos_error
+
+from tamis.errors import CancelledError, TamisError
+from tamis.settings import Settings
+from tamis.store.catalog import Catalog, advance, open_catalog
+from tamis.store.jobs import Jobs, open_jobs
+from tamis.store.objects import Objects, open_objects
+from tamis.store.schema import Job
+
+log = logging.getLogger("tamis.worker")
+
+REPORT_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One worker process's handles."""
+
+    settings: Settings
+    catalog: Catalog
+    objects: Objects
+    jobs: Jobs
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for one step's working files, gone afterwards."""
+        root = self.settings.data / "scratch"
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            yield Path(folder)
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """The object as a local file: itself where the store is a folder, a copy otherwise."""
+        path = self.objects.local_path(key)
+        if path is not None:
+            yield path
+            return
+        with self.scratch() as folder:
+            copy = folder / Path(key).name
+            with copy.open("wb") as file:
+                for chunk in self.objects.stream(key):
+                    file.write(chunk)
+            yield copy
+
+
+_runtime: Runtime | None = None
+
+
+def open_runtime(settings: Settings) -> Runtime:
+    """Connects this process; the workflows find the result through `runtime()`."""
+    global _runtime
+    catalog = open_catalog(settings)
+    _runtime = Runtime(settings, catalog, open_objects(settings), open_jobs(catalog.engine))
+    return _runtime
+
+
+def runtime() -> Runtime:
+    if _runtime is None:
+        raise RuntimeError("open_runtime() must run before any job does")
+    return _runtime
+
+
+@contextmanager
+def reported(model: type[Job], row_id: str) -> Iterator[None]:
+    """Keeps the row's state true while a workflow's body runs: running, then failed with the cause.
+
+    Success is written by the job's last step together with its result.
+    """
+    catalog = runtime().catalog
+    try:
+        advance(catalog, model, row_id, state="running")
+        yield
+    except (CancelledError, dbos_error.DBOSWorkflowCancelledError, dbos_error.DBOSAwaitedWorkflowCancelledError):
+        log.info("%s was cancelled", row_id)
+        raise
+    except TamisError as problem:
+        _fail(catalog, model, row_id, str(problem))
+        raise
+    except Exception as problem:
+        log.exception("%s failed", row_id)
+        _fail(catalog, model, row_id, f"Internal error: {problem!r}. The worker's log has the traceback.")
+        raise
+
+
+def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
+    try:
+        advance(catalog, model, row_id, state="failed", error=cause)
+    except CancelledError:
+        log.info("%s failed after it was cancelled: %s", row_id, cause)
+
+
+def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Callable[[int, int], None]:
+    """A progress callback that writes to the row at most four times a second.
+
+    It raises CancelledError once the row is cancelled, which is how a long step learns of it.
+    """
+    catalog = runtime().catalog
+    advance(catalog, model, row_id, stage=stage, done=0, total=0, message=message)
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= REPORT_SECONDS or done >= total:
+            last = now
+            advance(catalog, model, row_id, done=done, total=total)
+
+    return report
+
+
+def fields(row: Any, *names: str) -> dict[str, Any]:
+    """The named attributes of a row, to outlive its session."""
+    return {name: getattr(row, name) for name in names}
