@@ -1,0 +1,263 @@
+"""Curation on made data whose difficult examples are known, and the promises of its result."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+import tamis
+from tamis import InputError
+from tamis.curation import curation_from_files
+from tamis.difficulty import auto_fraction, band_share, distinct_pairs, most_difficult
+
+CLASSES, EACH, MIXED = 6, 60, 12
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> npt.NDArray[np.float32]:
+    """Six tight classes of 60; the first twelve samples of each lie half-way to the next class."""
+    random = np.random.default_rng(3)
+    centres = np.linalg.qr(random.standard_normal((24, 24)))[0][:CLASSES]
+    rows = []
+    for number in range(CLASSES):
+        own = np.repeat(centres[number][None], EACH, 0)
+        own[:MIXED] = 0.5 * centres[number] + 0.5 * centres[(number + 1) % CLASSES]
+        rows.append(own)
+    noise = 0.05 * random.standard_normal((CLASSES * EACH, 24))
+    return (np.concatenate(rows) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def curation(embeddings: npt.NDArray[np.float32]) -> tamis.Curation:
+    return tamis.curate(embeddings, classes=CLASSES, neighbours=20)
+
+
+def difficult() -> npt.NDArray[np.bool_]:
+    return np.tile(np.arange(EACH) < MIXED, CLASSES)
+
+
+def test_the_mixed_samples_score_higher(curation: tamis.Curation) -> None:
+    scores = curation.samples["difficulty"].to_numpy()
+    assert curation.samples.schema.types == [pa.int64(), pa.int32(), pa.float32()]
+    assert roc_auc_score(difficult(), scores) > 0.75
+
+
+def test_the_number_of_classes_is_found_where_classes_are_clear() -> None:
+    random = np.random.default_rng(0)
+    centres = np.linalg.qr(random.standard_normal((16, 16)))[0][:5]
+    rows = np.repeat(centres, 50, 0) + 0.05 * random.standard_normal((250, 16))
+    found = tamis.curate(rows.astype(np.float32))
+    assert found.classes == 5
+    assert set(found.criteria) == {"silhouette", "eigengap", "prediction_strength"}
+    labels = found.samples["cluster"].to_numpy().reshape(5, 50)
+    assert (labels == labels[:, :1]).all()
+    assert len(set(labels[:, 0])) == 5
+
+
+def test_every_listed_pair_is_in_the_band_once_and_most_similar_first(curation: tamis.Curation) -> None:
+    a, b, similarity = (curation.pairs[name].to_numpy() for name in ("a", "b", "similarity"))
+    assert curation.pairs.schema.types == [pa.int64(), pa.int64(), pa.float32()]
+    assert len(a) > 0
+    assert (a < b).all()
+    assert len(set(zip(a.tolist(), b.tolist(), strict=True))) == len(a)
+    cut = curation.thresholds
+    assert (similarity >= cut.sim_low).all()
+    assert (similarity < cut.sim_high).all()
+    assert (np.diff(similarity) <= 0).all()
+
+
+def test_counts_and_scores_at_the_thresholds_are_exact(
+    curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
+) -> None:
+    unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    exact = unit @ unit.T
+    upper = exact[np.triu_indices(len(exact), 1)]
+    for cut in (curation, curation.recut(pos_high=0.3), curation.recut(pos_high=0.05, pos_low=0.5)):
+        low, high = cut.thresholds.sim_low, cut.thresholds.sim_high
+        assert cut.counted_pairs == np.count_nonzero((upper >= low) & (upper < high))
+        assert cut.thresholds.pos_high == pytest.approx(np.mean(upper >= high), abs=1e-12)
+        scored = (exact >= cut.thresholds.sim_score) & (exact < high)
+        np.fill_diagonal(scored, False)
+        np.testing.assert_allclose(cut.difficulty, scored.sum(1) / (len(exact) - 1), rtol=1e-6)
+
+
+def test_a_recut_needs_no_scan_and_equals_a_curation_at_those_thresholds(
+    curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
+) -> None:
+    recut = curation.recut(pos_high=0.25)
+    assert recut.histogram is curation.histogram
+    anew = tamis.curate(embeddings, classes=CLASSES, pos_high=0.25, neighbours=20)
+    assert recut.thresholds == anew.thresholds
+    assert recut.counted_pairs == anew.counted_pairs
+    np.testing.assert_array_equal(recut.difficulty, anew.difficulty)
+    assert curation.recut().select().files() == curation.select().files()
+
+
+def test_equal_arguments_give_equal_bytes_and_files_read_back(
+    curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
+) -> None:
+    again = tamis.curate(embeddings.copy(), classes=CLASSES, neighbours=20)
+    assert again.files() == curation.files()
+    restored = curation_from_files(curation.files())
+    assert restored.files() == curation.files()
+    assert restored.select("combined").files() == curation.select("combined").files()
+
+
+def test_the_histogram_counts_every_pair(curation: tamis.Curation) -> None:
+    count = CLASSES * EACH
+    assert curation.histogram.counts.sum() == count * (count - 1) // 2
+    assert curation.histogram.exact
+
+
+def test_the_estimates_are_ordered_and_bounds_follow(curation: tamis.Curation) -> None:
+    graph = curation.graph
+    assert graph.beta.value < graph.gamma.value < graph.alpha.value
+    for interval in (graph.alpha, graph.beta, graph.gamma):
+        assert interval.low <= interval.value <= interval.high
+    assert graph.warning == ""
+    bound = graph.bound()
+    assert list(bound) == ["with", "without", "removed", "margin", "temperature"]
+    assert bound["with"] > max(bound[name] for name in bound if name != "with")
+
+
+def test_noise_without_classes_is_warned_of() -> None:
+    noise = np.random.default_rng(0).standard_normal((300, 400)).astype(np.float32)
+    found = tamis.curate(noise, classes=3)
+    assert found.graph.warning
+    found.select().files()
+
+
+def test_the_linear_variant_is_within_its_stated_error(embeddings: npt.NDArray[np.float32]) -> None:
+    exact = tamis.curate(embeddings, classes=CLASSES)
+    part = tamis.curate(embeddings, classes=CLASSES, exact=False, reference=180)
+    assert not part.histogram.exact
+    for share in (0.1, 0.5, 0.9):
+        similarity = exact.histogram.quantile(share)
+        assert abs(part.histogram.share_above(similarity) - share) < part.histogram.error
+
+
+@pytest.mark.parametrize("strategy", ["remove", "margin", "temperature", "combined"])
+def test_each_strategy_does_what_it_says(curation: tamis.Curation, strategy: str) -> None:
+    manifest = curation.select(strategy, fraction=0.1)
+    keep = manifest.samples["keep"].to_numpy()
+    margin, temperature = (manifest.pairs[name].to_numpy() for name in ("margin", "temperature"))
+    removed = round(0.1 * CLASSES * EACH) if strategy in ("remove", "combined") else 0
+    assert np.count_nonzero(~keep) == removed
+    assert (margin > 0).any() == (strategy in ("margin", "combined"))
+    assert (temperature < 1).any() == (strategy in ("temperature", "combined"))
+    assert manifest.samples["reason"].to_pylist().count("difficult") == removed
+    np.testing.assert_array_equal(manifest.samples["weight"].to_numpy(), keep.astype(np.float32))
+
+
+def test_decisions_override_the_strategy(curation: tamis.Curation) -> None:
+    before = curation.select("remove", 0.2).samples
+    dropped = before["keep"].to_pylist().index(False)
+    kept = before["keep"].to_pylist().index(True)
+    after = curation.select("remove", 0.2, decisions={dropped: True, kept: False}).samples
+    assert after["keep"][dropped].as_py()
+    assert not after["keep"][kept].as_py()
+    assert after["reason"][dropped].as_py() == after["reason"][kept].as_py() == "decision"
+    same = curation.select("remove", 0.2, decisions={dropped: False, kept: True}).samples
+    assert same.equals(before)
+    with pytest.raises(InputError, match="no sample 999"):
+        curation.select(decisions={999: True})
+
+
+def test_a_written_manifest_reads_back_with_its_provenance(curation: tamis.Curation, tmp_path: Path) -> None:
+    manifest = curation.select("combined", provenance={"dataset": "abc"})
+    manifest.write(tmp_path)
+    again = tamis.read_manifest(tmp_path)
+    assert again.samples.equals(manifest.samples)
+    assert again.pairs.equals(manifest.pairs)
+    assert again.description == json.loads(json.dumps(manifest.description))
+    assert again.description["dataset"] == "abc"
+    for name in ("samples.parquet", "pairs.parquet"):
+        inside = json.loads(pq.read_schema(tmp_path / name).metadata[b"tamis"])
+        assert inside["thresholds"]["sim_high"] == curation.thresholds.sim_high
+    (tmp_path / "pairs.parquet").write_bytes(b"altered")
+    with pytest.raises(InputError, match="does not match the hash"):
+        tamis.read_manifest(tmp_path)
+    with pytest.raises(InputError, match="not a manifest folder"):
+        tamis.read_manifest(tmp_path / "elsewhere")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(4, 40),
+    st.sampled_from(["remove", "margin", "temperature", "combined"]),
+    st.one_of(st.just("auto"), st.floats(0, 0.99)),
+    st.integers(0, 1000),
+)
+def test_every_manifest_keeps_its_promises(count: int, strategy: str, fraction: float | str, seed: int) -> None:
+    rows = np.random.default_rng(seed).standard_normal((count, 5)).astype(np.float32)
+    curation = tamis.curate(rows, classes=2, pos_high=0.3, seed=seed)
+    manifest = curation.select(strategy, fraction)  # type: ignore[arg-type]
+    samples, pairs = manifest.samples, manifest.pairs
+    assert samples.num_rows == count
+    ids = samples["sample_id"].to_pylist()
+    assert len(set(ids)) == count
+    kept = {name for name, keep in zip(ids, samples["keep"].to_pylist(), strict=True) if keep}
+    assert set(pairs["a"].to_pylist()) | set(pairs["b"].to_pylist()) <= kept
+    assert all(0 <= value <= 1 for value in samples["difficulty"].to_pylist())
+    assert all(0 <= value <= 0.1 + 1e-6 for value in pairs["margin"].to_pylist())
+    assert all(0.7 - 1e-6 <= value <= 1 for value in pairs["temperature"].to_pylist())
+    assert manifest.description["counts"]["kept"] == len(kept)
+    assert sum(manifest.description["histogram"]["counts"]) == count * (count - 1) // 2
+    assert manifest.files() == manifest.files()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pos_high": 0.0},
+        {"pos_high": 1.5},
+        {"pos_high": 0.5, "pos_low": 0.4},
+        {"pos_high": float("nan")},
+        {"neighbours": 0},
+        {"classes": 1},
+        {"classes": 10_000},
+        {"exact": False, "reference": 0},
+        {"device": "cuda:99"},
+    ],
+)
+def test_parameters_out_of_range_are_refused(embeddings: npt.NDArray[np.float32], arguments: dict) -> None:
+    with pytest.raises(InputError):
+        tamis.curate(embeddings, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"strategy": "other"}, {"fraction": 1.0}, {"fraction": -0.1}])
+def test_selections_out_of_range_are_refused(curation: tamis.Curation, arguments: dict) -> None:
+    with pytest.raises(InputError):
+        curation.select(**arguments)
+
+
+def test_the_automatic_fraction_splits_two_groups_and_stays_in_range() -> None:
+    scores = np.r_[np.full(880, 0.1), np.full(120, 0.9)].astype(np.float32)
+    assert auto_fraction(scores) == pytest.approx(0.12)
+    assert auto_fraction(np.r_[np.zeros(999), 1].astype(np.float32)) == 0.08
+    assert auto_fraction(np.r_[np.zeros(10), np.ones(990)].astype(np.float32)) == 0.20
+
+
+def test_ties_are_broken_by_order() -> None:
+    np.testing.assert_array_equal(most_difficult(np.float32([1, 2, 2, 2]), 0.5), [False, True, True, False])
+
+
+def test_pairs_listed_from_both_sides_appear_once() -> None:
+    indices = np.array([[1, 2], [0, -1], [0, 1]])
+    similarities = np.float32([[0.9, 0.5], [0.9, -np.inf], [0.5, 0.4]])
+    a, b, values = distinct_pairs(indices, similarities)
+    assert list(zip(a, b, strict=True)) == [(0, 1), (0, 2), (1, 2)]
+    np.testing.assert_array_equal(values, np.float32([0.9, 0.5, 0.4]))
+
+
+def test_the_band_share_is_half_open() -> None:
+    profile = np.array([[1, 2, 3, 4]], np.int32)
+    edges = np.array([-1.0, 0.0, 0.25, 0.5, 1.0])
+    assert band_share(profile, edges, 0.0, 0.5)[0] == np.float32(0.5)

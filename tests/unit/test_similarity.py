@@ -1,0 +1,158 @@
+"""The pair scan against a plain NumPy version of itself."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tamis import InputError, pair_scan
+from tamis.similarity import BLOCK
+
+
+def oracle(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    unit = embeddings.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def random_rows(count: int, dimension: int = 16, seed: int = 0) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [4, 5, 300, BLOCK, BLOCK + 1, 2 * BLOCK + 77])
+def test_neighbours_and_histogram_equal_the_oracle(count: int) -> None:
+    embeddings = random_rows(count)
+    exact = oracle(embeddings)
+    scan = pair_scan(embeddings, k=7)
+    np.fill_diagonal(exact, -2)
+    k = min(7, count - 1)
+    expected = -np.sort(-exact, axis=1)[:, :k]
+    np.testing.assert_allclose(scan.similarities, expected, atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(exact, scan.indices, 1), expected, atol=1e-6)
+    assert scan.histogram.total == count * (count - 1) // 2
+    pairs = exact[np.triu_indices(count, 1)]
+    for share in (0.001, 0.1, 0.5, 0.95):
+        assert scan.histogram.quantile(share) == pytest.approx(np.quantile(pairs, 1 - share), abs=2e-3 + 4 / len(pairs))
+
+
+def test_the_band_is_half_open_and_short_lists_are_padded() -> None:
+    embeddings = random_rows(200)
+    exact = oracle(embeddings).astype(np.float32)
+    low, high = 0.25, 0.5
+    scan = pair_scan(embeddings, k=199, sim_high=high, sim_low=low)
+    np.fill_diagonal(exact, -2)
+    for row in range(200):
+        expected = np.flatnonzero((exact[row] >= low) & (exact[row] < high))
+        found = scan.indices[row][scan.indices[row] >= 0]
+        assert set(found) == set(expected)
+        assert (scan.indices[row][len(found) :] == -1).all()
+        assert np.isneginf(scan.similarities[row][len(found) :]).all()
+
+
+def test_both_orientations_of_a_pair_hold_the_same_bits() -> None:
+    scan = pair_scan(random_rows(BLOCK + 300), k=50)
+    value = {}
+    for a, (partners, similarities) in enumerate(zip(scan.indices, scan.similarities, strict=True)):
+        for b, similarity in zip(partners, similarities, strict=True):
+            assert value.setdefault((min(a, b), max(a, b)), similarity) == similarity
+
+
+def test_the_profile_counts_every_pair_of_a_sample() -> None:
+    embeddings = random_rows(150)
+    edges = np.array([-1.0, -0.25, 0.0, 0.5, 1.0])
+    scan = pair_scan(embeddings, k=1, profile_edges=edges)
+    exact = oracle(embeddings)
+    for row in range(150):
+        expected, _ = np.histogram(np.delete(exact[row], row), bins=edges)
+        np.testing.assert_array_equal(scan.profile[row], expected)
+    assert scan.profile.sum() == 2 * scan.histogram.total
+
+
+def test_a_reference_sample_estimates_within_the_stated_error() -> None:
+    embeddings = random_rows(3000)
+    reference = np.sort(np.random.default_rng(1).choice(3000, 400, replace=False))
+    full, part = pair_scan(embeddings, k=1), pair_scan(embeddings, k=1, reference=reference)
+    assert not part.histogram.exact
+    assert part.histogram.error > 0
+    for similarity in (-0.2, 0.0, 0.3):
+        assert (
+            abs(part.histogram.share_above(similarity) - full.histogram.share_above(similarity)) < part.histogram.error
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(4, 60), st.integers(0, 10_000))
+def test_scale_and_order_of_the_rows_change_nothing(count: int, seed: int) -> None:
+    embeddings = random_rows(count, 8, seed)
+    random = np.random.default_rng(seed)
+    scaled = embeddings * np.exp2(random.integers(-6, 6, (count, 1))).astype(np.float32)
+    order = random.permutation(count)
+    plain, other, permuted = (pair_scan(array, k=3) for array in (embeddings, scaled, embeddings[order]))
+    np.testing.assert_array_equal(plain.indices, other.indices)
+    np.testing.assert_array_equal(plain.histogram.counts, other.histogram.counts)
+    assert plain.histogram.total == permuted.histogram.total
+    np.testing.assert_allclose(plain.similarities[order], permuted.similarities, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(5, 50), st.integers(0, 10_000))
+def test_quantiles_fall_as_the_share_grows_and_shares_read_back(count: int, seed: int) -> None:
+    histogram = pair_scan(random_rows(count, 6, seed), k=1).histogram
+    shares = np.linspace(0, 1, 23)
+    values = [histogram.quantile(float(share)) for share in shares]
+    assert values == sorted(values, reverse=True)
+    for share, value in zip(shares, values, strict=True):
+        assert histogram.share_above(value) == pytest.approx(share, abs=1e-9)
+
+
+def test_duplicates_are_neighbours_with_similarity_one() -> None:
+    embeddings = random_rows(20)
+    embeddings[7] = embeddings[3]
+    scan = pair_scan(embeddings, k=1)
+    assert scan.indices[3, 0] == 7
+    assert scan.indices[7, 0] == 3
+    assert scan.similarities[3, 0] == pytest.approx(1.0, abs=1e-6)
+    assert scan.histogram.total == 190
+
+
+def test_memory_maps_half_precision_and_tensors_are_read(tmp_path: Path) -> None:
+    embeddings = random_rows(100)
+    mapped = np.lib.format.open_memmap(tmp_path / "e.npy", "w+", np.float16, embeddings.shape)
+    mapped[:] = embeddings
+    expected = pair_scan(np.asarray(mapped).astype(np.float32), k=3)
+    for array in (mapped, torch.from_numpy(np.asarray(mapped))):
+        np.testing.assert_array_equal(pair_scan(array, k=3).indices, expected.indices)
+
+
+BAD = {
+    "nan": (lambda e: e.__setitem__((2, 0), np.nan), "2"),
+    "infinite": (lambda e: e.__setitem__((4, 1), np.inf), "4"),
+    "zero": (lambda e: e.__setitem__(5, 0), "5"),
+    "equal": (lambda e: e.__setitem__(slice(None), 1), "collapsed"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_rows_that_cannot_be_compared_are_named(kind: str) -> None:
+    embeddings = random_rows(10)
+    change, named = BAD[kind]
+    change(embeddings)
+    with pytest.raises(InputError, match=named):
+        pair_scan(embeddings)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (10,), (10, 0)])
+def test_too_few_or_misshapen_rows_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError):
+        pair_scan(np.ones(shape, np.float32))
+
+
+def test_whole_numbers_and_odd_bins_are_refused() -> None:
+    with pytest.raises(InputError, match="floats"):
+        pair_scan(np.ones((5, 3), np.int64))
+    with pytest.raises(InputError, match="power of two"):
+        pair_scan(random_rows(5), bins=100)
