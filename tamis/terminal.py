@@ -1,5 +1,6 @@
-"""Progress on a terminal, silence in a pipe."""
+"""What the programs write to standard error: progress on a terminal, silence in a pipe, and the log of a service."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,13 @@ def steps() -> Iterator[Callable[[str], Progress]]:
             return move
 
         yield step
+
+
+def log_to_stderr() -> None:
+    """The log of a long-running program: its own lines, and from libraries only warnings."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    for name in ("alembic", "dbos", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def following(step: Callable[[str], Progress], title: str) -> Callable[[dict[str, Any]], None]:

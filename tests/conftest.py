@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from harness import Server, serving
 
 from tamis.settings import Settings
 
@@ -54,3 +55,10 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> Settings:
     return Settings(data=tmp_path / "data", database_url=database_url)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with its worker on SQLite, shared by the tests of one process: each makes data sets of its own."""
+    with serving(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running

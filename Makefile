@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench dev clean
+
+demo: $(VENV)/.installed
+	$(BIN)/tamis demo
+
+test: lint $(VENV)/.browser
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/tamis bench scan
+
+dev: $(VENV)/.installed-dev
+	$(BIN)/tamis serve --reload
+
+clean:
+	rm -rf $(VENV) demo-out dist
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The browser tests drive a real Chromium, and some tests read Debian's Fashion-MNIST.
+$(VENV)/.browser: $(VENV)/.installed-dev
+	./tests/system-packages.sh
+	touch $@

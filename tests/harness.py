@@ -1,0 +1,91 @@
+"""Real processes for tests: a server with its worker, or a worker alone, on data of the test's own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tamis
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    client: tamis.Client
+    process: "subprocess.Popen[bytes]"
+    data: Path
+    log: Path
+
+
+@contextmanager
+def serving(data: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """`tamis serve` on a free port, with its worker unless `--no-worker` is among the options."""
+    with tamis_process("serve", "--port", "0", "--data", str(data), *options, data=data, env=env) as (process, log):
+        url = await_line(log, r"Tamis serves (\S+),", process)
+        with tamis.Client(url) as client:
+            yield Server(url, client, process, data, log)
+
+
+@contextmanager
+def working(data: Path, name: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """`tamis worker` under a fixed id; yields its process once it takes jobs."""
+    with tamis_process("worker", "--id", name, "--data", str(data), *options, data=data, env=env) as (process, log):
+        await_line(log, r"takes jobs from", process)
+        yield process
+
+
+@contextmanager
+def tamis_process(
+    *arguments: str, data: Path, env: Mapping[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Any `tamis` command as a process of its own, ended by SIGTERM if it is still there."""
+    data.mkdir(parents=True, exist_ok=True)
+    log = data / f"{arguments[0]}-{time.monotonic_ns()}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamis.cli", *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+        )
+    try:
+        yield process, log
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def await_line(log: Path, pattern: str, process: "subprocess.Popen[bytes]") -> str:
+    """The first group (or the whole) of the pattern's first match in a growing log."""
+
+    def look() -> str | None:
+        assert process.poll() is None, log.read_text()
+        found = re.search(pattern, log.read_text())
+        return found.group(found.lastindex or 0) if found else None
+
+    return until(look, START_SECONDS, f"{pattern!r} in {log}")
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The condition's first true value; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s for {what}")
