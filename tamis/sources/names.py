@@ -1,0 +1,46 @@
+"""Names of entries: what may become a sample id, and how to show what may not."""
+
+import re
+import unicodedata
+
+from tamis.sources.entries import EntryError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_UNSHOWABLE = re.compile("|".join(pattern.pattern for pattern in (_CONTROL, _DIRECTION, _SURROGATE)))
+
+
+def clean(name: str) -> str:
+    """`name` as a relative path: forward slashes, Unicode NFC, no empty or "." parts.
+
+    Raises EntryError, naming the cause, for names that could leave a folder, mean another file on another system or
+    show as something else than they are.
+    """
+    causes = {
+        "the name holds a control character": _CONTROL.search(name),
+        "the name holds a character that reverses the direction of text": _DIRECTION.search(name),
+        "the name is not valid Unicode": _SURROGATE.search(name),
+        "the name holds a backslash": "\\" in name,
+        "the name is an absolute path": name.startswith("/"),
+        "the name begins with a drive letter": _DRIVE.match(name),
+        'the name holds ".."': ".." in name.split("/"),
+    }
+    for cause, applies in causes.items():
+        if applies:
+            raise EntryError(cause)
+    path = "/".join(part for part in name.split("/") if part not in {"", "."})
+    if not path:
+        raise EntryError("the name is empty")
+    return unicodedata.normalize("NFC", path)
+
+
+def hidden(name: str) -> bool:
+    """Whether any part of a clean name is hidden, or is macOS's folder of resource forks."""
+    return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
+
+
+def shown(name: str) -> str:
+    """`name` with the characters that cannot be stored or shown written as escapes."""
+    return _UNSHOWABLE.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), name)

@@ -1,0 +1,139 @@
+"""A tar archive, gzipped or not: its members in the order they come in."""
+
+import gzip
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import BinaryIO, Self, cast
+
+from tamis.errors import InputError
+from tamis.sources.content import Content
+from tamis.sources.entries import Entry
+
+# Names and attributes of a member; a reader that takes any length can be made to fill memory.
+MAX_HEADER_BYTES = 64 * 2**10
+CHUNK = 2**20
+
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+# Of damaged data alone: other errors of the disk or the network are no fault of the archive.
+_DAMAGE = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
+
+
+@dataclass(frozen=True)
+class TarArchive:
+    content: Content
+    gzipped: bool
+    archived: bool = True
+    listed: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.content.name
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Raises InputError where the archive is damaged or lacks its end."""
+        with self._damage(), self.content.open() as raw, _unzipped(raw, self.gzipped) as stream:
+            end = sys.maxsize if self.gzipped else self.content.size
+            for archive, info in _members(stream, end):
+                if not info.isdir():
+                    yield self._entry(archive, info)
+            # Reading on to the end is what compares gzip's checksum.
+            while self.gzipped and stream.read(CHUNK):
+                pass
+
+    def _entry(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
+        @contextmanager
+        def opened() -> Iterator[BinaryIO]:
+            with self._damage(), cast(BinaryIO, archive.extractfile(info)) as file:
+                yield file
+
+        return Entry(info.name, opened, info.size, self.content.uri, _refusal(info))
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise InputError(
+                f"{self.name} is damaged: the archive ends early or its data is not what was written ({error}).",
+                "Compare its size with the original and upload it again.",
+            ) from error
+
+
+def is_tar(block: bytes) -> bool:
+    """Whether `block`, the first 512 bytes of a file, begins a tar archive, be it an empty one."""
+    if _ends(block):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except _DAMAGE:
+        return False
+    return True
+
+
+def _ends(block: bytes | bytearray) -> bool:
+    return len(block) == tarfile.BLOCKSIZE and not any(block)
+
+
+class _End(Exception):  # noqa: N818  the way out of a parser, not an error
+    """The block of zeros that ends an archive."""
+
+
+class _Member(tarfile.TarInfo):
+    """A header that is checked before anything is done with what it says."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if _ends(buf):
+            raise _End
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0 or (info.type in _HEADERS and info.size > MAX_HEADER_BYTES):
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info
+
+
+def _members(stream: BinaryIO, end: int) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Every member, with the archive to extract it from.
+
+    `TarFile.next` is not used: it keeps all members in memory, and takes a damaged header for the archive's end.
+    """
+    try:
+        with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Member) as archive:
+            archive.offset = position = 0
+            while True:
+                stream.seek(position)
+                info = _Member.fromtarfile(archive)
+                if not position < archive.offset <= end or info.size < 0:
+                    raise tarfile.ReadError("unexpected end of data")
+                position = archive.offset
+                yield archive, info
+    except _End:
+        return
+
+
+def _refusal(info: tarfile.TarInfo) -> str:
+    if not info.isreg():
+        return "a link or device, not a file"
+    return "a sparse file; make the archive without --sparse" if info.issparse() else ""
+
+
+def _unzipped(raw: BinaryIO, gzipped: bool) -> AbstractContextManager[BinaryIO]:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if gzipped else nullcontext(raw)
