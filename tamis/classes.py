@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from tamis.errors import InputError
-from tamis.similarity import Embeddings, Rows
+from tamis.rows import Embeddings, Rows
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -47,7 +46,7 @@ def estimate_classes(embeddings: Embeddings, classes: int | Literal["auto"] = "a
 
     Raises InputError when `classes` is not between 2 and N.
     """
-    rows = Rows(embeddings, "cpu")
+    rows = Rows(embeddings)
     count = len(rows)
     if classes != "auto" and not 2 <= classes <= count:
         raise InputError(f"classes is {classes}.", f"Use auto or 2 to {count}, the number of samples.")
@@ -62,7 +61,7 @@ def _sample(rows: Rows, size: int, seed: int) -> Floats:
     chosen = np.arange(len(rows))
     if len(rows) > size:
         chosen = np.sort(np.random.default_rng(seed).choice(len(rows), size, replace=False))
-    block: Floats = rows.block(torch.from_numpy(chosen)).numpy()
+    block: Floats = rows.unit(chosen).numpy()
     return block
 
 
@@ -73,8 +72,7 @@ def _cluster(rows: Rows, classes: int, seed: int) -> Labels:
     else:
         sample = _sample(rows, FULL_KMEANS, seed)
         fitted = MiniBatchKMeans(classes, n_init=5, batch_size=4096, random_state=seed).fit(sample)
-    blocks = (rows.block(slice(start, start + 4096)).numpy() for start in range(0, len(rows), 4096))
-    return np.concatenate([fitted.predict(block) for block in blocks]).astype(np.int32)
+    return np.concatenate([fitted.predict(rows.unit(part).numpy()) for part in rows.blocks()]).astype(np.int32)
 
 
 def _criteria(sample: Floats, seed: int) -> dict[str, int]:

@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate = add("curate", _curate, "Curates a data set without a server and writes a manifest.")
     curate.add_argument("source", type=Path, help="folder of images, zip, tar or IDX file")
     curate.add_argument("-o", "--out", type=Path, required=True, help="folder of the manifest")
-    curate.add_argument("--encoder", default="simclr", help="simclr, checkpoint:FILE, embeddings:FILE, ...")
+    curate.add_argument("--encoder", default="simclr", help="simclr, checkpoint:FILE or embeddings:FILE")
     curate.add_argument("--classes", type=_auto(int), default="auto", help="number of classes r+1, or auto")
     curate.add_argument("--pos-high", type=_auto(float), default="auto", help="share of same-class pairs, or auto")
     curate.add_argument("--pos-low", type=float, default=0.95, help="default: %(default)s")
@@ -174,7 +174,7 @@ def _settings(options: argparse.Namespace, **overrides: Any) -> Any:
 def _curate(options: argparse.Namespace) -> Result:
     from tamis.local import curate_source
 
-    return curate_source(
+    found = curate_source(
         options.source,
         options.out,
         encoder=options.encoder,
@@ -186,6 +186,11 @@ def _curate(options: argparse.Namespace) -> Result:
         epochs=options.epochs,
         seed=options.seed,
     )
+    counts = found["counts"]
+    print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
+    for row in found["quarantine"]:
+        print(f"left out {row['name']}: {row['reason']}")
+    return found
 
 
 def _client(options: argparse.Namespace) -> Any:

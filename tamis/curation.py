@@ -17,17 +17,22 @@ from tamis.difficulty import (
     Thresholds,
     auto_fraction,
     band_share,
-    choose_thresholds,
     distinct_pairs,
+    edge_at,
     most_difficult,
+    thresholds_at,
 )
 from tamis.errors import InputError
 from tamis.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
 from tamis.manifest import Manifest
+from tamis.rows import Embeddings, Rows
 from tamis.selection import SampleTable, make_manifest
-from tamis.similarity import Embeddings, Histogram, Progress, Rows, pair_scan
+from tamis.similarity import Histogram, computes_bf16, pair_scan
+from tamis.similarity_cpu import Progress, exact_edges
 
 EXACT_LIMIT = 200_000
+BINS = 2048
+SCOUT = 8192
 GRAPH_SAMPLE = 512
 # Percentiles of all pairs at which the per-sample histograms are cut: dense where pos_high is sought.
 PROFILE_SHARES = np.concatenate([np.arange(0.005, 0.5, 0.005), np.arange(0.5, 0.9, 0.02), np.arange(0.9, 1.0, 0.005)])
@@ -102,12 +107,10 @@ class Curation:
         and scores are exact there. `pairs` are those that the scan kept: with a sim_high above the first one's, pairs
         between the two were not kept and are not listed.
         """
-        thresholds = choose_thresholds(
-            self.histogram,
-            self.thresholds.pos_high if pos_high is None else pos_high,
-            self.thresholds.pos_low if pos_low is None else pos_low,
-            self._profile_edges,
-        )
+        edges, now = self._profile_edges, self.thresholds
+        sim_high = now.sim_high if pos_high is None else edge_at(self.histogram, pos_high, edges)
+        sim_low = now.sim_low if pos_low is None else edge_at(self.histogram, pos_low, edges)
+        thresholds = thresholds_at(self.histogram, sim_high, sim_low, edges)
         return replace(self, thresholds=thresholds)
 
     def select(
@@ -177,6 +180,7 @@ class Curation:
             "neighbours": self.neighbours,
             "seed": self.seed,
             "counts": self.histogram.counts.tolist(),
+            "exact_edges": self.histogram.exact_edges.tolist(),
             "exact": self.histogram.exact,
             "error": self.histogram.error,
         }
@@ -227,29 +231,30 @@ def curate(
         raise InputError(
             f"pos_high is {pos_high} and pos_low {pos_low}.", "Use 0 < pos_high < pos_low < 1, or auto for pos_high."
         )
-    rows = Rows(embeddings, device)
+    rows = Rows(embeddings)
     found = estimate_classes(embeddings, classes, seed)
-    chosen = _reference(len(rows), exact, reference, seed)
-    halves = _Halves(progress)
-    # The first pass tells where the band lies, the second looks inside it.
-    histogram = pair_scan(embeddings, k=0, device=device, reference=chosen, progress=halves.first).histogram
-    edges = _profile_edges(histogram)
-    thresholds = choose_thresholds(histogram, 1 / found.classes if pos_high == "auto" else pos_high, pos_low, edges)
+    # A small scan tells where the band lies, so that the large one can look inside it while it counts.
+    scout = _sampled(len(rows), SCOUT, seed)
+    sketch = pair_scan(rows.unit(scout), k=0).histogram
+    edges = _profile_edges(sketch, exact_edges(BINS, bf16=computes_bf16(len(rows))))
+    sim_high = edge_at(sketch, 1 / found.classes if pos_high == "auto" else pos_high, edges)
+    sim_low = edge_at(sketch, pos_low, edges)
     scan = pair_scan(
         embeddings,
         neighbours,
-        thresholds.sim_high,
-        thresholds.sim_low,
-        device=device,
+        sim_high,
+        sim_low,
+        BINS,
+        device,
         profile_edges=edges,
-        reference=chosen,
-        progress=halves.second,
+        reference=_reference(len(rows), exact, reference, seed),
+        progress=progress,
     )
     return Curation(
         found.classes,
         found.criteria,
-        thresholds,
-        histogram,
+        thresholds_at(scan.histogram, sim_high, sim_low, edges),
+        scan.histogram,
         neighbours,
         seed,
         found.labels,
@@ -271,7 +276,13 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         state["classes"],
         state["criteria"],
         Thresholds(**state["thresholds"]),
-        Histogram(np.linspace(-1.0, 1.0, len(counts) + 1), counts, state["exact"], state["error"]),
+        Histogram(
+            np.linspace(-1.0, 1.0, len(counts) + 1),
+            counts,
+            np.array(state["exact_edges"]),
+            state["exact"],
+            state["error"],
+        ),
         state["neighbours"],
         state["seed"],
         pq.read_table(pa.BufferReader(files["samples.parquet"]))["cluster"].to_numpy(),
@@ -287,40 +298,24 @@ def _reference(count: int, exact: bool | Literal["auto"], reference: int, seed: 
         return None
     if reference < 1:
         raise InputError(f"reference is {reference}.", "Use the number of samples to compare each one with.")
-    return np.sort(np.random.default_rng(seed).choice(count, reference, replace=False))
+    return _sampled(count, reference, seed)
 
 
-def _profile_edges(histogram: Histogram) -> npt.NDArray[np.float64]:
-    """Edges of the histogram near fixed percentiles, from -1 to 1."""
+def _sampled(count: int, size: int, seed: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).choice(count, min(size, count), replace=False))
+
+
+def _profile_edges(histogram: Histogram, allowed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Allowed edges near fixed percentiles, from -1 to 1."""
     wanted = np.array([histogram.quantile(float(share)) for share in PROFILE_SHARES])
-    nearest = np.clip(np.searchsorted(histogram.edges, wanted), 1, len(histogram.edges) - 2)
-    left = histogram.edges[nearest - 1]
-    nearest = np.where(wanted - left < histogram.edges[nearest] - wanted, nearest - 1, nearest)
-    inner = histogram.edges[np.unique(nearest)]
-    return np.concatenate([[-1.0], inner[(inner > -1.0) & (inner < 1.0)], [1.0]])
+    nearest = np.abs(allowed[None, :] - wanted[:, None]).argmin(axis=1)
+    return np.unique(np.r_[-1.0, allowed[nearest], 1.0])
 
 
 def _graph_sample(rows: Rows, seed: int) -> PairSample:
-    import torch
-
-    count = len(rows)
-    chosen = np.sort(np.random.default_rng(seed).choice(count, min(GRAPH_SAMPLE, count), replace=False))
-    block = rows.block(torch.from_numpy(chosen))
-    return PairSample(chosen, (block @ block.T).clamp_(-1.0, 1.0).cpu().numpy())
-
-
-class _Halves:
-    """Shows two passes as one."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-
-    def first(self, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(done, 2 * total)
-
-    def second(self, done: int, total: int) -> None:
-        self.first(total + done, total)
+    chosen = _sampled(len(rows), GRAPH_SAMPLE, seed)
+    unit = rows.unit(chosen)
+    return PairSample(chosen, (unit @ unit.T).clamp_(-1.0, 1.0).numpy())
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

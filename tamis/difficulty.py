@@ -17,10 +17,10 @@ SCORE_WIDTH = 3.0
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The band of difficult pairs: sim_low <= s < sim_high.
+    """The band of difficult pairs: sim_low <= s < sim_high. (Zhang et al., section 3.)
 
-    pos_high, pos_low: shares of all pairs at or above sim_high and sim_low. sim_score: the lower end of the part of the
-    band that the difficulty score counts.
+    pos_high, pos_low: shares of all pairs at or above sim_high and sim_low: about 1/(r+1), the share of pairs that are
+    of one class, and close to 1. sim_score: the lower end of the part of the band that the difficulty score counts.
     """
 
     pos_high: float
@@ -30,32 +30,32 @@ class Thresholds:
     sim_score: float
 
 
-def choose_thresholds(
-    histogram: Histogram, pos_high: float, pos_low: float, edges: npt.NDArray[np.float64] | None = None
-) -> Thresholds:
-    """Reads the similarities at two percentiles of the descending similarities off the histogram.
+def edge_at(histogram: Histogram, share: float, edges: npt.NDArray[np.float64]) -> float:
+    """The edge nearest to the similarity that `share` of all pairs reach; every count read at an edge is exact.
 
-    pos_high ~ 1/(r+1), the share of pairs that are of one class; pos_low close to 1. (Zhang et al., section 3.)
-    edges: the similarities that may be chosen, edges of the histogram; all of them by default. Every count at a chosen
-    edge is exact, and pos_high and pos_low of the result are the exact shares there.
-
-    Raises InputError unless 0 < pos_high < pos_low < 1, and when the data are too alike to hold a band.
+    Raises InputError for a share outside (0, 1).
     """
-    for name, value in (("pos_high", pos_high), ("pos_low", pos_low)):
-        if not 0 < value < 1:
-            raise InputError(f"{name} is {value}.", "Use a share between 0 and 1, or auto for pos_high.")
-    if pos_high >= pos_low:
-        raise InputError(f"pos_high ({pos_high}) is not smaller than pos_low ({pos_low}).", "Choose a wider band.")
-    allowed = histogram.edges if edges is None else edges
-    sim_high, sim_low = (_nearest(allowed, histogram.quantile(share)) for share in (pos_high, pos_low))
+    if not 0 < share < 1:
+        raise InputError(
+            f"pos_high and pos_low are shares of all pairs; {share} is none.", "Use 0 to 1, both excluded."
+        )
+    return float(edges[np.abs(edges - histogram.quantile(share)).argmin()])
+
+
+def thresholds_at(histogram: Histogram, sim_high: float, sim_low: float, edges: npt.NDArray[np.float64]) -> Thresholds:
+    """The band between two edges, with the exact shares there.
+
+    Raises InputError when the two are one, or the wrong way round.
+    """
+    pos_high, pos_low = histogram.share_above(sim_high), histogram.share_above(sim_low)
     if sim_low >= sim_high:
         raise InputError(
-            f"No edge lies between the similarities at {pos_high:g} and {pos_low:g}: the embeddings are too alike.",
-            "Choose a wider band or another encoder.",
+            f"The band from {sim_low:.4f} to {sim_high:.4f} is empty.",
+            "Choose pos_high and pos_low further apart, or another encoder if its embeddings are too alike.",
         )
-    exact_high, exact_low = histogram.share_above(sim_high), histogram.share_above(sim_low)
-    sim_score = _nearest(allowed, histogram.quantile(min(SCORE_WIDTH * exact_high, exact_low)))
-    return Thresholds(exact_high, exact_low, sim_high, sim_low, sim_score)
+    share = min(SCORE_WIDTH * pos_high, pos_low)
+    sim_score = float(edges[np.abs(edges - histogram.quantile(share)).argmin()])
+    return Thresholds(pos_high, pos_low, sim_high, sim_low, min(max(sim_score, sim_low), sim_high))
 
 
 def band_share(
@@ -111,7 +111,3 @@ def distinct_pairs(
     a, b, values = a[first], b[first], values[there][first]
     order = np.lexsort((b, a, -values))
     return a[order], b[order], values[order]
-
-
-def _nearest(edges: npt.NDArray[np.float64], similarity: float) -> float:
-    return float(edges[np.abs(edges - similarity).argmin()])

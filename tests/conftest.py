@@ -1,7 +1,9 @@
 """Fixtures shared by all tests: databases of both kinds, and settings that point at a folder of the test's own."""
 
 import os
+import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,22 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL
 
 
 @pytest.fixture
-def postgres_url(postgres_server: sa.URL, request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres_url(postgres_server: sa.URL) -> Iterator[str]:
     """An empty database of this test's own."""
-    name = f"test_{abs(hash(request.node.nodeid)):x}_{os.getpid()}"
+    with _database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def postgres_database(postgres_server: sa.URL) -> Iterator[str]:
+    """An empty database of this module's own."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def _database(postgres_server: sa.URL) -> Iterator[str]:
+    name = f"test_{secrets.token_hex(8)}"
     engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
@@ -62,3 +77,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with its worker on SQLite, shared by the tests of one process: each makes data sets of its own."""
     with serving(tmp_path_factory.mktemp("server") / "data") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[tuple[str, str]]:
+    """Address of a real S3 server and the name of a bucket on it; the credentials are in the environment."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running.start()
+    host, port = running.get_host_and_port()
+    endpoint, bucket = f"http://{host}:{port}", "tamis-test"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    yield endpoint, bucket
+    running.stop()

@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 from dbos import DBOS
 
-from tamis.curation import curate
-from tamis.store.catalog import Curation, Embedding
+from tamis.curation import Curation, curate
+from tamis.store import schema
 from worker.embed import embed_dataset
-from worker.runtime import reported, reporter, runtime
+from worker.runtime import reported, reporter, runtime, step
 
 
 @DBOS.workflow(name="curation")
 def run_curation(curation_id: str) -> None:
-    with reported(Curation, curation_id):
+    with reported(schema.Curation, curation_id):
         embedding_id = embed_dataset(curation_id)
         find_difficult(curation_id, embedding_id)
 
 
-@DBOS.step()
+@step
 def find_difficult(curation_id: str, embedding_id: str) -> None:
     run = runtime()
     with run.catalog.session() as session:
-        row = session.get_one(Curation, curation_id)
+        row = session.get_one(schema.Curation, curation_id)
         if row.result_key is not None:
             return
         parameters = dict(row.parameters)
-        key = session.get_one(Embedding, embedding_id).key
-    progress = reporter(Curation, curation_id, "curate", "comparing all pairs")
+        key = session.get_one(schema.Embedding, embedding_id).key
+    progress = reporter(schema.Curation, curation_id, "curate", "comparing all pairs")
     with run.local(key) as file:
         result = curate(
             np.load(file, mmap_mode="r"),
@@ -45,41 +45,26 @@ def find_difficult(curation_id: str, embedding_id: str) -> None:
     for name, content in files.items():
         run.objects.put_if_absent(f"{prefix}/{name}", content)
     with run.catalog.session() as session:
-        row = session.get_one(Curation, curation_id, with_for_update=True)
+        row = session.get_one(schema.Curation, curation_id, with_for_update=True)
         row.embedding_id = embedding_id
         row.result_key = prefix
         row.summary = summary(result)
         row.succeed(f"{result.pairs.num_rows} difficult pairs listed")
 
 
-def summary(result: Any) -> dict[str, Any]:
+def summary(result: Curation) -> dict[str, Any]:
     """The figures of a curation that lists and headers show."""
-    histogram, thresholds, graph = result.histogram, result.thresholds, result.graph
-    in_band = histogram.share_above(thresholds.sim_low) - histogram.share_above(thresholds.sim_high)
+    described = result.describe()
+    histogram = result.histogram
     return {
-        "classes": result.classes,
-        "thresholds": {
-            "pos_high": thresholds.pos_high,
-            "pos_low": thresholds.pos_low,
-            "sim_high": thresholds.sim_high,
-            "sim_low": thresholds.sim_low,
-        },
-        "samples": result.samples.num_rows,
-        "pairs": result.pairs.num_rows,
-        "counted_pairs": round(in_band * histogram.total),
+        **{name: described[name] for name in ("classes", "criteria", "thresholds", "graph")},
+        "samples": len(result.cluster),
+        "pairs": described["pairs_listed"],
+        "counted_pairs": described["pairs_in_band"],
         "total_pairs": histogram.total,
         "histogram": {"edges": histogram.edges.tolist(), "counts": histogram.counts.tolist()},
-        "n_d": graph.n_d,
-        "graph": {
-            **{
-                name: {"value": interval.value, "low": interval.low, "high": interval.high}
-                for name, interval in (("alpha", graph.alpha), ("beta", graph.beta), ("gamma", graph.gamma))
-            },
-            "n": graph.n,
-            "r": graph.r,
-            "warning": graph.warning,
-        },
-        "bound": graph.bound(),
+        "n_d": result.graph.n_d,
+        "bound": described["bounds"],
     }
 
 

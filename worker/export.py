@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from dbos import DBOS
 
 from tamis.curation import curation_from_files
-from tamis.store.catalog import Curation, Dataset, Decision, Embedding, Manifest, Shard
+from tamis.store.schema import Curation, Dataset, Decision, Embedding, Manifest, Shard
 from worker.curate import content_address
-from worker.runtime import fields, reported, reporter, runtime
+from worker.runtime import fields, reported, reporter, runtime, step
 
 
 @DBOS.workflow(name="manifest")
@@ -20,7 +20,7 @@ def run_manifest(manifest_id: str) -> None:
         write_manifest(manifest_id)
 
 
-@DBOS.step()
+@step
 def write_manifest(manifest_id: str) -> None:
     run = runtime()
     with run.catalog.session() as session:

@@ -11,8 +11,8 @@ from dbos import DBOS
 
 from tamis.shards import Ingested, ingest
 from tamis.sources import Source, open_source
-from tamis.store.catalog import Dataset, Shard
-from worker.runtime import reported, reporter, runtime
+from tamis.store.schema import Dataset, Shard
+from worker.runtime import reported, reporter, runtime, step
 
 
 @DBOS.workflow(name="ingest")
@@ -22,7 +22,7 @@ def ingest_dataset(dataset_id: str) -> None:
         discard_upload(dataset_id)
 
 
-@DBOS.step()
+@step
 def store_samples(dataset_id: str) -> None:
     run = runtime()
     with run.catalog.session() as session:
@@ -72,7 +72,7 @@ def _publish(dataset_id: str, result: Ingested) -> None:
         row.succeed(f"{row.samples} images, {row.quarantined} in quarantine")
 
 
-@DBOS.step()
+@step
 def discard_upload(dataset_id: str) -> None:
     """Frees the archive once its images are in shards."""
     run = runtime()

@@ -18,6 +18,7 @@ import worker.train  # noqa: F401  importing registers the workflows
 from tamis.errors import InputError
 from tamis.settings import Settings
 from tamis.store.jobs import APPLICATION, QUEUES, WORKFLOW_VERSION
+from tamis.terminal import log_to_stderr
 from worker.lease import LeaseKeeper
 from worker.runtime import open_runtime
 
@@ -33,6 +34,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, parent: int |
     unknown = sorted(set(queues) - set(QUEUES))
     if unknown or not queues:
         raise InputError(f"There is no queue {', '.join(unknown) or 'named'}.", f"Choose from {', '.join(QUEUES)}.")
+    log_to_stderr()
     executor_id = settings.worker_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"
     run = open_runtime(settings)
     lease = LeaseKeeper(run, executor_id, tuple(queues))

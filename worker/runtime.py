@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from dbos import DBOS
 from dbos import error as dbos_error
 
-from tamis.errors import CancelledError, TamisError
+from tamis.errors import CancelledError, NotFoundError, TamisError
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
@@ -21,6 +25,21 @@ from tamis.store.schema import Job
 log = logging.getLogger("tamis.worker")
 
 REPORT_SECONDS = 0.25
+ATTEMPTS = 3
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """A durable step: its result is kept, so a resumed job passes over it. What may be a fault of the moment (database,
+    store, memory) is tried again; what the user or the data caused is not."""
+    decorated: Callable[[Callable[P, R]], Callable[P, R]] = DBOS.step(
+        retries_allowed=True,
+        max_attempts=ATTEMPTS,
+        should_retry=lambda problem: not isinstance(problem, TamisError),
+    )
+    return decorated(function)
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,32 @@ class Runtime:
                 for chunk in self.objects.stream(key):
                     file.write(chunk)
             yield copy
+
+    def image_sizes(self, index_key: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Width and height of every image of an index."""
+        with self.local(index_key) as file:
+            index = pq.read_table(file, columns=["width", "height"])
+        return index["width"].to_numpy(), index["height"].to_numpy()
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A training's latest checkpoint among the objects, where any worker can go on from it."""
+
+    objects: Objects
+    key: str
+
+    def load(self) -> bytes | None:
+        try:
+            return self.objects.get(self.key)
+        except NotFoundError:
+            return None
+
+    def save(self, content: bytes) -> None:
+        self.objects.put(self.key, content)
+
+    def discard(self) -> None:
+        self.objects.delete(self.key)
 
 
 _runtime: Runtime | None = None
@@ -113,7 +158,7 @@ def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Ca
     def report(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= REPORT_SECONDS or done >= total:
+        if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
             advance(catalog, model, row_id, done=done, total=total)
 

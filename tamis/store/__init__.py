@@ -1,1 +1,1 @@
-"""Where things are kept: the catalogue (SQL), the objects (folder or bucket), the job queue. Nothing else knows these."""
+"""Where things are kept: the catalogue (SQL), the objects (folder or bucket), the queue. Nothing else knows these."""

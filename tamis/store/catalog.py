@@ -99,7 +99,7 @@ def cancel(catalog: Catalog, model: type[Job], row_id: str) -> None:
 
 
 def page(
-    session: Session, query: "sa.Select[tuple[Row]]", model: Any, cursor: str | None, limit: int
+    session: Session, query: "sa.Select[Row]", model: Any, cursor: str | None, limit: int
 ) -> tuple[Sequence[Row], str | None]:
     """One page of rows, newest first, and the cursor of the next. Rows created meanwhile do not shift it."""
     if cursor is not None:

@@ -16,7 +16,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id(prefix: str) -> str:
-    """`prefix_` and 26 characters that sort by time: 48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
+    """`prefix_` and 26 characters in Crockford's base 32 that sort by time: 48 bits of milliseconds, 80 random."""
     number = int(time.time() * 1000) << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 

@@ -2,39 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tamis import InputError, LimitError, NotFoundError, SettingsError
 from tamis.settings import Settings
 from tamis.store.objects import PART, Objects, open_objects
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    import boto3
-
-    endpoint = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="tamis-test")
-    yield endpoint
-    server.stop()
-
-
 @pytest.fixture(params=["folder", "s3"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     if request.param == "folder":
         return open_objects(Settings(data=tmp_path))
-    endpoint = request.getfixturevalue("s3_endpoint")
-    return open_objects(
-        Settings(data=tmp_path, object_store=f"s3://tamis-test/{tmp_path.name}", s3_endpoint=endpoint)
-    )
+    endpoint, bucket = request.getfixturevalue("s3")
+    return open_objects(Settings(data=tmp_path, object_store=f"s3://{bucket}/{tmp_path.name}", s3_endpoint=endpoint))
 
 
 async def chunks(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:

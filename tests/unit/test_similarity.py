@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis import InputError, pair_scan
-from tamis.similarity import BLOCK
+from tamis.similarity_cpu import TILE as BLOCK
 
 
 def oracle(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

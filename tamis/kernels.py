@@ -1,0 +1,307 @@
+"""The compiled loops of the CPU pair scan. Everything here works on plain arrays and releases the GIL.
+
+A bf16 similarity is handled as its 16-bit pattern. Patterns are put in the order of their values by flipping the lower
+bits of negative ones; the result is called a key.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Array: TypeAlias = npt.NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    return cast(Function, njit(nogil=True, cache=True)(function))
+
+
+def compiled_sum(function: Function) -> Function:
+    """Lets additions be reordered, which makes them vectors."""
+    return cast(Function, njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})(function))
+
+
+@compiled
+def tally_bf16(
+    tile: Array,
+    first: int,
+    counts: Array,
+    row_window: Array,
+    column_window: Array,
+    profile_of: Array,
+    row_profile: Array,
+    column_profile: Array,
+    flags: Array,
+    hit_row: Array,
+    hit_column: Array,
+) -> int:
+    """Counts a tile's patterns and lists where a key lies in its row's or its column's window.
+
+    tile: (m, n) uint16 patterns; of row i the columns from i + first on are looked at. counts: (65536,) int32.
+    *_window: (2, m) and (2, n) int16, the lowest key and the number of keys. profile_of: (65536,) uint8, the profile
+    bin of each pattern; empty for no profiles. Returns the number of hits.
+    """
+    rows, columns = tile.shape
+    hits = 0
+    column_low, column_span = column_window[0], column_window[1].view(np.uint16)
+    row_span = row_window[1].view(np.uint16)
+    for i in range(rows):
+        row = tile[i]
+        start = max(0, i + first)
+        low, span = row_window[0, i], row_span[i]
+        found = np.uint8(0)
+        for j in range(start, columns):
+            bits = np.int16(row[j])
+            key = np.int16(bits ^ np.int16((bits >> np.int16(15)) & np.int16(0x7FFF)))
+            mine = np.uint8(np.uint16(key - low) < span)
+            theirs = np.uint8(np.uint16(key - column_low[j]) < column_span[j])
+            flags[j] = mine | theirs
+            found |= flags[j]
+        if len(profile_of):
+            for j in range(start, columns):
+                counts[row[j]] += 1
+                place = profile_of[row[j]]
+                row_profile[i, place] += 1
+                column_profile[j, place] += 1
+        else:
+            for j in range(start, columns):
+                counts[row[j]] += 1
+        if found:
+            for j in range(start, columns):
+                if flags[j]:
+                    hit_row[hits], hit_column[hits] = i, j
+                    hits += 1
+    return hits
+
+
+@compiled
+def tally_f32(
+    tile: Array,
+    first: int,
+    counts: Array,
+    row_window: Array,
+    column_window: Array,
+    profile_of: Array,
+    row_profile: Array,
+    column_profile: Array,
+    flags: Array,
+    hit_row: Array,
+    hit_column: Array,
+) -> int:
+    """As `tally_bf16` on float32 similarities: counts (bins,) over [-1, 1], windows (2, m) and (2, n) float32 of the
+    lowest similarity and the first too high."""
+    rows, columns = tile.shape
+    middle = len(counts) // 2
+    hits = 0
+    column_low, column_high = column_window[0], column_window[1]
+    for i in range(rows):
+        row = tile[i]
+        start = max(0, i + first)
+        low, high = row_window[0, i], row_window[1, i]
+        found = np.uint8(0)
+        for j in range(start, columns):
+            mine = np.uint8(low <= row[j]) & np.uint8(row[j] < high)
+            theirs = np.uint8(column_low[j] <= row[j]) & np.uint8(row[j] < column_high[j])
+            flags[j] = mine | theirs
+            found |= flags[j]
+        for j in range(start, columns):
+            # Multiplying by a power of two and flooring are exact in float32; adding one first would not be.
+            place = min(max(int(np.floor(row[j] * np.float32(middle))) + middle, 0), 2 * middle - 1)
+            counts[place] += 1
+            if len(profile_of):
+                row_profile[i, profile_of[place]] += 1
+                column_profile[j, profile_of[place]] += 1
+        if found:
+            for j in range(start, columns):
+                if flags[j]:
+                    hit_row[hits], hit_column[hits] = i, j
+                    hits += 1
+    return hits
+
+
+@compiled
+def seed_cuts(tile: Array, row_ids: Array, column_ids: Array, high: float, rank: int, cut: Array) -> None:
+    """Raises cut[i] to the rank-th largest similarity below `high` of row i with other samples."""
+    found = np.empty(tile.shape[1], np.float32)
+    for i in range(tile.shape[0]):
+        size = 0
+        for j in range(tile.shape[1]):
+            if cut[i] <= tile[i, j] < high and row_ids[i] != column_ids[j]:
+                found[size] = tile[i, j]
+                size += 1
+        if size >= rank:
+            cut[i] = np.partition(found[:size], size - rank)[size - rank]
+
+
+class Exact(NamedTuple):
+    """What similarities are computed from exactly.
+
+    array: (N, d) floats, or uint16 patterns that `decode` (65536,) maps to float32; `decode` is empty for floats.
+    norms: (N,) float64.
+    """
+
+    array: Array
+    decode: Array
+    norms: Array
+
+
+class Best(NamedTuple):
+    """Each row's candidates for its k most similar partners below `high`.
+
+    partners: (N, places) int32 and values: (N, places) float32, of which the first size[i] are used. size: (N,) int32.
+    cut: (N,) float32, what a value must reach. error: (N,) float32, how far a value may be from the exact similarity.
+    """
+
+    k: int
+    high: float
+    partners: Array
+    values: Array
+    size: Array
+    cut: Array
+    error: Array
+
+
+@compiled_sum
+def _dot(array: Array, decode: Array, i: int, j: int) -> float:
+    total = 0.0
+    if len(decode):
+        for d in range(array.shape[1]):
+            total += np.float64(decode[np.intp(array[i, d])]) * np.float64(decode[np.intp(array[j, d])])
+    else:
+        for d in range(array.shape[1]):
+            total += np.float64(array[i, d]) * np.float64(array[j, d])
+    return total
+
+
+@compiled
+def cosine(exact: Exact, i: int, j: int) -> Any:
+    """Similarity of two rows as float32: the same bits in both orders, whatever power of two the rows are scaled by."""
+    cosine = _dot(exact.array, exact.decode, i, j) / (exact.norms[i] * exact.norms[j])
+    return np.float32(min(max(cosine, -1.0), 1.0))
+
+
+@compiled
+def push_hits(
+    tile: Array,
+    value_of: Array,
+    hits: int,
+    hit_row: Array,
+    hit_column: Array,
+    row_start: int,
+    column_ids: Array,
+    both: bool,
+    best: Best,
+    exact: Exact,
+) -> None:
+    """Adds a tile's hits to the candidates of their rows, and with `both` to those of their columns.
+
+    value_of: (65536,) float32, the value of each pattern; empty where the tile holds values.
+    """
+    for hit in range(hits):
+        i, j = row_start + hit_row[hit], column_ids[hit_column[hit]]
+        raw = tile[hit_row[hit], hit_column[hit]]
+        value = value_of[np.intp(raw)] if len(value_of) else np.float32(raw)
+        if i == j:
+            continue
+        if best.cut[i] <= value < best.high + best.error[i]:
+            _push(i, j, value, best, exact)
+        if both and best.cut[j] <= value < best.high + best.error[j]:
+            _push(j, i, value, best, exact)
+
+
+@compiled
+def finish_rows(
+    start: int,
+    stop: int,
+    low: float,
+    first_cut: Array,
+    best: Best,
+    exact: Exact,
+    indices: Array,
+    similarities: Array,
+    failed: Array,
+) -> None:
+    """Writes each row's best k in the band; marks rows whose first cut may have been too high."""
+    for i in range(start, stop):
+        _compress(i, best)
+        _settle(i, best, exact)
+        found = 0
+        while found < best.size[i] and best.values[i, found] >= low:
+            indices[i, found], similarities[i, found] = best.partners[i, found], best.values[i, found]
+            found += 1
+        enough = found == best.k and similarities[i, found - 1] >= first_cut[i] + best.error[i]
+        failed[i] = not (enough or first_cut[i] <= low - best.error[i])
+
+
+@compiled
+def exact_row(
+    i: int, column_ids: Array, low: float, best: Best, exact: Exact, indices: Array, similarities: Array
+) -> None:
+    """The row's best k in the band, by comparing it with every column."""
+    similarity = np.empty(len(column_ids), np.float32)
+    for place in range(len(column_ids)):
+        similarity[place] = cosine(exact, i, column_ids[place])
+    found = 0
+    for place in np.argsort(-similarity, kind="mergesort"):
+        if found < best.k and low <= similarity[place] < best.high and column_ids[place] != i:
+            indices[i, found], similarities[i, found] = column_ids[place], similarity[place]
+            found += 1
+
+
+@compiled
+def _push(i: int, j: int, value: Any, best: Best, exact: Exact) -> None:
+    places = best.partners.shape[1]
+    best.partners[i, best.size[i]], best.values[i, best.size[i]] = j, value
+    best.size[i] += 1
+    if best.size[i] < places:
+        return
+    _compress(i, best)
+    if best.size[i] > places - best.k // 2:
+        # Too many are too close to tell apart at this precision.
+        _settle(i, best, exact)
+        if best.size[i] == best.k:
+            best.cut[i] = max(best.cut[i], best.values[i, best.k - 1] - best.error[i])
+
+
+@compiled
+def _compress(i: int, best: Best) -> None:
+    """Raises the row's cut to what its k-th best candidate allows, and drops what falls below."""
+    error = best.error[i]
+    sure = np.empty(best.size[i], np.float32)
+    found = 0
+    for place in range(best.size[i]):
+        # Nearer to the band's upper end, a candidate may prove to lie outside.
+        if best.values[i, place] < best.high - error:
+            sure[found] = best.values[i, place]
+            found += 1
+    if found < best.k:
+        return
+    # A true member of the best k may look worse by one error, and the k-th best better by one.
+    worst = np.partition(sure[:found], found - best.k)[found - best.k]
+    best.cut[i] = max(best.cut[i], worst - 2 * error)
+    kept = 0
+    for place in range(best.size[i]):
+        if best.values[i, place] >= best.cut[i]:
+            best.partners[i, kept], best.values[i, kept] = best.partners[i, place], best.values[i, place]
+            kept += 1
+    best.size[i] = kept
+
+
+@compiled
+def _settle(i: int, best: Best, exact: Exact) -> None:
+    """Replaces the row's candidates by the k with the highest exact similarity below `high`, best first."""
+    count = best.size[i]
+    partners = np.sort(best.partners[i, :count])
+    similarity = np.empty(count, np.float32)
+    for place in range(count):
+        similarity[place] = cosine(exact, i, partners[place])
+    kept = 0
+    # Stable, so that equal similarities stay in the order of the partners.
+    for place in np.argsort(-similarity, kind="mergesort"):
+        if similarity[place] < best.high and kept < best.k:
+            best.partners[i, kept], best.values[i, kept] = partners[place], similarity[place]
+            kept += 1
+    best.size[i] = kept

@@ -1,0 +1,421 @@
+"""The pair scan on CPU: tiles of the similarity matrix, multiplied in low precision on the matrix units, each read once
+while it is in cache; only the few survivors are compared again exactly.
+
+Threads never share a product: each takes a tile, multiplies it on one core, and passes over it in one compiled loop
+that counts every similarity and lists those that may belong among a sample's best. The lists are merged under a lock.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from math import exp
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tamis import kernels
+from tamis.rows import Rows
+
+Progress: TypeAlias = Callable[[int, int], None]
+Tile: TypeAlias = tuple[int, int]
+Item = TypeVar("Item")
+
+# Fixed, so that results do not depend on the machine: a product's last bit may vary with its shape.
+TILE = 1024
+# Columns from which each row's first cut is estimated, and how rarely a row may have to be done again for it.
+SAMPLE, FAILURE = 2048, 1e-6
+# Rounding a similarity below 1 to bf16, and what adding up in float32 may cost on top, a dimension.
+HALF_ULP, ACCUMULATION = 2.0**-9, 2.0**-24
+FLUSH = 512
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to find: for each row the k most similar partners with low <= s < high, the histogram of all pairs over
+    [-1, 1] in `bins` bins, and, with `profile_of_bin` (bins,), how many of a row's pairs are in each profile bin.
+
+    columns: indices, ascending, of the samples that all rows are compared with; None for all, each unordered pair once.
+    """
+
+    k: int
+    low: float
+    high: float
+    bins: int
+    profile_of_bin: npt.NDArray[np.uint8] | None
+    columns: npt.NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """indices, similarities: (N, k), padded with -1 and -inf. counts: (bins,) int64. profile: (N, P) int32."""
+
+    indices: npt.NDArray[np.int64]
+    similarities: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int64]
+    profile: npt.NDArray[np.int32]
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AVX512-BF16 or AMX), so that it pays."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check is not None)
+
+
+class Scan:
+    """Accumulates tiles. Neither their order nor how they are shared out among several scans changes the result."""
+
+    def __init__(self, rows: Rows, task: Task, *, bf16: bool) -> None:
+        self._rows, self._task = rows, task
+        self._symmetric = task.columns is None
+        self._own = _Operand(rows, bf16)
+        self._other = self._own if task.columns is None else _Operand(rows, bf16, task.columns)
+        self._ids = np.arange(len(rows)) if task.columns is None else task.columns
+        self._counter = _Counter(task, bf16)
+        self._best = _Best(rows, task, self._own, self._other, self._ids)
+        self._counts = np.zeros(self._counter.size, np.int64)
+        self._profile = np.zeros((len(rows), self._counter.profile_bins), np.int32)
+        self._lock = threading.Lock()
+
+    def tiles(self) -> list[Tile]:
+        """All tiles, block row by block row: first row and first column of each."""
+        starts = range(0, len(self._ids), TILE)
+        if self._symmetric:
+            return [(row, column) for row in starts for column in starts if column >= row]
+        return [(row, column) for row in range(0, len(self._rows), TILE) for column in starts]
+
+    def run(self, tiles: Sequence[Tile], progress: Progress | None = None) -> None:
+        """Adds tiles, as many at a time as PyTorch has threads. What `progress` raises ends the scan."""
+        spaces = [_Space(self._counter, self._own.values.dtype) for _ in range(torch.get_num_threads())]
+        _in_parallel(self._add, tiles, spaces, progress)
+        for space in spaces:
+            self._counts += space.counts
+
+    def finish(self) -> Found:
+        indices, similarities = self._best.finish(self._ids)
+        return Found(indices, similarities, self._counter.uniform(self._counts), self._profile)
+
+    def _add(self, tile: Tile, space: "_Space") -> None:
+        own = slice(tile[0], min(tile[0] + TILE, len(self._rows)))
+        other = slice(tile[1], min(tile[1] + TILE, len(self._ids)))
+        similarity = self._own.times(self._other, own, other, space.product)
+        # Of a tile on the diagonal, what lies above it; of the others everything.
+        first = 1 if self._symmetric and own == other else -TILE
+        space.clear_profiles()
+        hits = self._counter.tally(
+            similarity,
+            first,
+            self._best.windows(own),
+            self._best.windows(other) if self._symmetric else self._counter.no_windows(similarity.shape[1]),
+            space,
+        )
+        with self._lock:
+            if not self._symmetric:
+                self._forget_selves(similarity, own, other, space)
+            if self._counter.profile_bins:
+                self._profile[own] += space.row_profile[: similarity.shape[0]]
+                if self._symmetric:
+                    self._profile[other] += space.column_profile[: similarity.shape[1]]
+            self._best.push(similarity, hits, own.start, self._ids[other], self._symmetric, space)
+            space.tiles += 1
+            if space.tiles % FLUSH == 0:
+                self._counts += space.counts
+                space.counts[:] = 0
+
+    def _forget_selves(self, similarity: npt.NDArray[Any], own: slice, other: slice, space: "_Space") -> None:
+        """Takes the pairs of a sample with itself out of the counts again."""
+        ids = self._ids[other]
+        column = np.flatnonzero((ids >= own.start) & (ids < own.stop))
+        row = ids[column] - own.start
+        place = self._counter.place(similarity[row, column])
+        np.subtract.at(space.counts, place, 1)
+        if self._counter.profile_bins:
+            np.subtract.at(space.row_profile, (row, self._counter.profile_of[place]), 1)
+
+
+class _Operand:
+    """Unit rows in the precision of the product. error: (n,) how far each is from what was rounded."""
+
+    def __init__(self, rows: Rows, bf16: bool, ids: npt.NDArray[np.int64] | None = None) -> None:
+        count = len(rows) if ids is None else len(ids)
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        self.values = torch.empty((count, rows.dimension), dtype=dtype)
+        self.error = np.empty(count, np.float32)
+        for start in range(0, count, TILE):
+            part = slice(start, min(start + TILE, count))
+            unit = rows.unit(part if ids is None else ids[part])
+            self.values[part] = unit.to(dtype)
+            self.error[part] = torch.linalg.vector_norm(unit - self.values[part].to(torch.float32), dim=1).numpy()
+
+    def times(self, other: "_Operand", own: slice, columns: slice, out: torch.Tensor) -> npt.NDArray[Any]:
+        """(m, n) similarities as float32, or as uint16 patterns of bf16; in the memory of `out`."""
+        left, right = self.values[own], other.values[columns]
+        product = out[: len(left) * len(right)].view(len(left), len(right))
+        torch.mm(left, right.T, out=product)
+        return _patterns(product) if product.dtype == torch.bfloat16 else product.numpy()
+
+
+class _Counter:
+    """Counts similarities: by their bf16 pattern, or by the bin of a uniform histogram."""
+
+    def __init__(self, task: Task, bf16: bool) -> None:
+        self._bf16, self._bins = bf16, task.bins
+        self.size = 2**16 if bf16 else task.bins
+        self.profile_of = np.empty(0, np.uint8)
+        self.profile_bins = 0
+        if task.profile_of_bin is not None:
+            first, _ = pattern_bins(task.bins)
+            self.profile_of = task.profile_of_bin[first] if bf16 else task.profile_of_bin
+            self.profile_bins = int(task.profile_of_bin.max()) + 1
+
+    def tally(
+        self,
+        similarity: npt.NDArray[Any],
+        first: int,
+        own: npt.NDArray[Any],
+        other: npt.NDArray[Any],
+        space: "_Space",
+    ) -> int:
+        tally = kernels.tally_bf16 if self._bf16 else kernels.tally_f32
+        return tally(
+            similarity,
+            first,
+            space.counts,
+            own,
+            other,
+            self.profile_of,
+            space.row_profile,
+            space.column_profile,
+            space.flags,
+            space.hit_row,
+            space.hit_column,
+        )
+
+    def place(self, similarity: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Where each similarity is counted."""
+        if self._bf16:
+            return similarity.astype(np.int64)
+        middle = self._bins // 2
+        return np.clip(np.floor(similarity * np.float32(middle)).astype(np.int64) + middle, 0, self._bins - 1)
+
+    def no_windows(self, count: int) -> npt.NDArray[Any]:
+        """Windows that nothing lies in."""
+        return np.zeros((2, count), np.int16 if self._bf16 else np.float32)
+
+    def uniform(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(bins,) int64 with the same total: the values that round to one pattern are spread evenly over the bins."""
+        if not self._bf16:
+            return counts
+        uniform = np.zeros(self._bins, np.int64)
+        first, last = pattern_bins(self._bins)
+        for pattern in np.flatnonzero(counts):
+            width = last[pattern] - first[pattern]
+            share, rest = divmod(int(counts[pattern]), int(width))
+            uniform[first[pattern] : last[pattern]] += share
+            uniform[first[pattern] + (width - rest) // 2 :][:rest] += 1
+        return uniform
+
+
+class _Best:
+    """Each row's candidates for its k most similar partners in the band."""
+
+    def __init__(self, rows: Rows, task: Task, own: _Operand, other: _Operand, ids: npt.NDArray[np.int64]) -> None:
+        count, bf16 = len(rows), own.values.dtype == torch.bfloat16
+        self._task, self._bf16 = task, bf16
+        self._value_of = _pattern_values() if bf16 else np.empty(0, np.float32)
+        self._exact = kernels.Exact(*rows.plain(), rows.norms.numpy())
+        slack = 4 * ACCUMULATION * rows.dimension + (HALF_ULP if bf16 else 0.0)
+        error = own.error + other.error.max() + np.float32(slack)
+        places = min(4 * task.k, task.k + len(ids))
+        self._best = kernels.Best(
+            k=task.k,
+            high=task.high,
+            partners=np.empty((count, places), np.int32),
+            values=np.empty((count, places), np.float32),
+            size=np.zeros(count, np.int32),
+            cut=np.float32(task.low) - error,
+            error=error,
+        )
+        if task.k:
+            self._seed(own, other, ids)
+        self._first_cut = self._best.cut.copy()
+
+    def windows(self, part: slice) -> npt.NDArray[Any]:
+        """(2, n): which similarities matter to each row."""
+        if not self._task.k:
+            return np.zeros((2, part.stop - part.start), np.int16 if self._bf16 else np.float32)
+        low, high = self._best.cut[part], np.float32(self._task.high) + self._best.error[part]
+        if not self._bf16:
+            return np.stack([low, high])
+        # One pattern wider on both sides than the truncated ends, so that no rounding can leave anything out.
+        lowest, highest = _key(low) - 1, _key(high) + 2
+        return np.stack([lowest, np.maximum(highest - lowest, 0)]).astype(np.uint16).view(np.int16)
+
+    def push(
+        self,
+        similarity: npt.NDArray[Any],
+        hits: int,
+        row_start: int,
+        column_ids: npt.NDArray[np.int64],
+        both: bool,
+        space: "_Space",
+    ) -> None:
+        if hits:
+            found = hits, space.hit_row, space.hit_column
+            kernels.push_hits(similarity, self._value_of, *found, row_start, column_ids, both, self._best, self._exact)
+
+    def finish(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Indices and similarities, (N, k) each."""
+        shape = len(self._first_cut), self._task.k
+        indices, similarities = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
+        if not self._task.k:
+            return indices, similarities
+        failed = np.zeros(len(indices), np.bool_)
+        threads = [None] * torch.get_num_threads()
+        low, best, exact = self._task.low, self._best, self._exact
+
+        def settle(start: int, _: None) -> None:
+            stop = min(start + TILE // 4, len(indices))
+            kernels.finish_rows(start, stop, low, self._first_cut, best, exact, indices, similarities, failed)
+
+        def repeat(row: int, _: None) -> None:
+            indices[row], similarities[row] = -1, -np.inf
+            kernels.exact_row(row, ids, low, best, exact, indices, similarities)
+
+        _in_parallel(settle, range(0, len(indices), TILE // 4), threads)
+        _in_parallel(repeat, np.flatnonzero(failed).tolist(), threads)
+        return indices, similarities
+
+    def _seed(self, own: _Operand, other: _Operand, ids: npt.NDArray[np.int64]) -> None:
+        """Sets each row's first cut to a similarity that, by a random sample of the columns, more than k exceed."""
+        size = min(SAMPLE, len(ids))
+        rank = _rank(self._task.k * size / len(ids))
+        if rank > size // 2:
+            return
+        chosen = np.sort(np.random.default_rng(0).choice(len(ids), size, replace=False))
+        columns, column_ids, cut = other.values[torch.from_numpy(chosen)], ids[chosen], self._best.cut
+
+        def seed(start: int, _: None) -> None:
+            part = slice(start, min(start + TILE, len(cut)))
+            similarity = torch.mm(own.values[part], columns.T).to(torch.float32).numpy()
+            row_ids = np.arange(part.start, part.stop)
+            kernels.seed_cuts(similarity, row_ids, column_ids, self._task.high, rank, cut[part])
+
+        _in_parallel(seed, range(0, len(cut), TILE), [None] * torch.get_num_threads())
+
+
+class _Space:
+    """What one thread works in."""
+
+    def __init__(self, counter: _Counter, dtype: torch.dtype) -> None:
+        self.product = torch.empty(TILE * TILE, dtype=dtype)
+        self.counts = np.zeros(counter.size, np.int32)
+        self.row_profile = np.zeros((TILE, counter.profile_bins), np.int32)
+        self.column_profile = np.zeros((TILE, counter.profile_bins), np.int32)
+        self.flags = np.empty(TILE, np.uint8)
+        self.hit_row = np.empty(TILE * TILE, np.int32)
+        self.hit_column = np.empty(TILE * TILE, np.int32)
+        self.tiles = 0
+
+    def clear_profiles(self) -> None:
+        self.row_profile[:] = 0
+        self.column_profile[:] = 0
+
+
+def exact_edges(bins: int, *, bf16: bool) -> npt.NDArray[np.float64]:
+    """The edges of the uniform histogram at which its counts are exact: those that no pattern's values lie around."""
+    exact = np.ones(bins + 1, np.bool_)
+    if bf16:
+        for first, last in zip(*pattern_bins(bins), strict=True):
+            exact[first + 1 : last] = False
+    edges: npt.NDArray[np.float64] = np.linspace(-1.0, 1.0, bins + 1)[exact]
+    return edges
+
+
+def pattern_bins(bins: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(65536,) each: the bins from first to before last that the values rounding to a bf16 pattern lie in.
+
+    Where a pattern's values begin or end inside a bin, it counts for the bin of the pattern itself.
+    """
+    order = np.argsort(_key_of_pattern(np.arange(2**16, dtype=np.uint16)), kind="stable")
+    with np.errstate(invalid="ignore"):
+        values = np.clip(np.nan_to_num(_pattern_values()[order].astype(np.float64), nan=1.0), -1.0, 1.0)
+    between = (values[:-1] + values[1:]) / 2
+    low, high = np.r_[-1.0, between] * (bins // 2), np.r_[between, 1.0] * (bins // 2)
+    inside = np.floor(values * (bins // 2))
+    first = np.where(low == np.floor(low), low, inside)
+    last = np.where(high == np.floor(high), high, inside + 1)
+    first, last = (np.clip(edge + bins // 2, 0, bins).astype(np.int64) for edge in (first, last))
+    first = np.minimum(first, bins - 1)
+    last = np.maximum(last, first + 1)
+    unordered = np.empty(2**16, np.int64), np.empty(2**16, np.int64)
+    unordered[0][order], unordered[1][order] = first, last
+    return unordered
+
+
+def _pattern_values() -> npt.NDArray[np.float32]:
+    return (np.arange(2**16, dtype=np.uint32) << 16).view(np.float32)
+
+
+def _patterns(values: torch.Tensor) -> npt.NDArray[np.uint16]:
+    return values.view(torch.int16).numpy().view(np.uint16)
+
+
+def _key(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    return _key_of_pattern((values.view(np.uint32) >> 16).astype(np.uint16))
+
+
+def _key_of_pattern(patterns: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
+    """Orders patterns as the values they stand for."""
+    bits = patterns.view(np.int16)
+    return (bits ^ ((bits >> 15) & 0x7FFF)).astype(np.int32)
+
+
+def _rank(mean: float) -> int:
+    """The smallest r that a Poisson variable of this mean reaches with a probability of at most FAILURE."""
+    term = below = exp(-mean)
+    rank = 1
+    while 1.0 - below > FAILURE:
+        term *= mean / rank
+        below += term
+        rank += 1
+    return rank
+
+
+def _in_parallel(
+    work: Callable[[Item, Any], None],
+    items: Sequence[Item],
+    spaces: Sequence[Any],
+    progress: Progress | None = None,
+) -> None:
+    """Does every item on one of as many threads as there are spaces, each of which one thread has to itself."""
+    upcoming, free, done = iter(items), list(spaces), 0
+    with _one_thread_each(), ThreadPoolExecutor(len(spaces), "scan") as pool:
+        running: dict[Any, Any] = {}
+        while True:
+            for item in islice(upcoming, len(free)):
+                space = free.pop()
+                running[pool.submit(work, item, space)] = space
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                free.append(running.pop(future))
+                future.result()
+                done += 1
+            if progress is not None:
+                progress(done, len(items))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keeps PyTorch from using several threads for one product."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,316 @@
+"""The REST API end to end, against a real server with a real worker, on SQLite with a folder and PostgreSQL with S3."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from harness import Server, serving
+from samples import digit_embeddings, digit_files, write_tar
+
+import tamis
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module", params=["sqlite and folder", "postgresql and s3"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("stack")
+    if request.param == "sqlite and folder":
+        yield request.getfixturevalue("server")
+        return
+    endpoint, bucket = request.getfixturevalue("s3")
+    environment = {
+        "TAMIS_DATABASE_URL": request.getfixturevalue("postgres_database"),
+        "TAMIS_OBJECT_STORE": f"s3://{bucket}/{folder.name}",
+        "TAMIS_S3_ENDPOINT": endpoint,
+    }
+    with serving(folder / "data", env=environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dataset(stack: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    archive = write_tar(tmp_path_factory.mktemp("digits") / "digits.tar", digit_files(COUNT))
+    uploaded = stack.client.upload(archive, "digits")
+    return str(stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)["id"])
+
+
+@pytest.fixture(scope="module")
+def curation(stack: Server, dataset: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("embeddings") / "embeddings.npy"
+    np.save(file, digit_embeddings(COUNT))
+    stack.client.send_embeddings(dataset, file)
+    asked = stack.client.curate(dataset, encoder="embeddings", classes=10, neighbours=8)
+    return str(stack.client.wait(f"/curations/{asked['id']}", timeout=60)["id"])
+
+
+def http(server: Server) -> httpx.Client:
+    return httpx.Client(base_url=f"{server.url}/api/v1", timeout=30)
+
+
+def test_a_data_set_is_stored_with_its_samples_and_thumbnails(stack: Server, dataset: str) -> None:
+    row = stack.client.dataset(dataset)
+    assert (row["state"], row["samples"], row["quarantined"]) == ("succeeded", COUNT, 0)
+    with http(stack) as client:
+        page = client.get(f"/datasets/{dataset}/samples", params={"limit": 7}).json()
+        assert [item["sample_id"] for item in page["items"]] == [name for name, _ in digit_files(COUNT)[:7]]
+        following = client.get(f"/datasets/{dataset}/samples", params={"limit": 7, "cursor": page["next"]}).json()
+        assert following["items"][0]["sample_id"] == digit_files(COUNT)[7][0]
+        assert client.get(f"/datasets/{dataset}/samples/3").json()["label"] == digit_files(COUNT)[3][0][0]
+        thumbnail = client.get(f"/datasets/{dataset}/samples/3/thumbnail")
+        assert thumbnail.headers["content-type"] == "image/webp"
+        assert thumbnail.content[:4] == b"RIFF"
+        assert client.get(f"/datasets/{dataset}/samples/{COUNT}").status_code == 404
+        assert client.get(f"/datasets/{dataset}/quarantine").json()["items"] == []
+
+
+def test_pairs_are_paged_sorted_and_filtered(stack: Server, curation: str) -> None:
+    pairs = list(stack.client.pairs(curation))
+    row = stack.client.curation(curation)["result"]
+    assert len(pairs) == row["pairs"] > 0
+    similarities = [pair["similarity"] for pair in pairs]
+    assert similarities == sorted(similarities, reverse=True)
+    assert all(row["thresholds"]["sim_low"] <= value < row["thresholds"]["sim_high"] for value in similarities)
+    sample = pairs[0]["a"]["index"]
+    mine = list(stack.client.pairs(curation, sample=sample))
+    assert mine == [pair for pair in pairs if sample in (pair["a"]["index"], pair["b"]["index"])]
+    with http(stack) as client:
+        page = client.get(f"/curations/{curation}/pairs", params={"limit": 5}).json()
+        assert page["total"] == len(pairs)
+        assert client.get(f"/curations/{curation}/pairs", params={"cursor": "nonsense"}).status_code == 422
+
+
+def test_figures_of_a_curation_are_complete(stack: Server, curation: str) -> None:
+    with http(stack) as client:
+        histogram = client.get(f"/curations/{curation}/histogram").json()
+        assert sum(histogram["counts"]) == COUNT * (COUNT - 1) // 2
+        assert len(histogram["edges"]) == len(histogram["counts"]) + 1
+        estimate = client.get(f"/curations/{curation}/estimate").json()
+        assert estimate["classes"] == 10
+        assert estimate["alpha"]["low"] <= estimate["alpha"]["value"] <= estimate["alpha"]["high"]
+        bound = client.get(f"/curations/{curation}/bound").json()
+        assert set(bound) == {"with", "without", "removed", "margin", "temperature"}
+
+
+def test_events_tell_the_end_of_a_job_and_resume(stack: Server, curation: str) -> None:
+    with http(stack) as client:
+        lines = client.get(f"/curations/{curation}/events").text
+        last = [line for line in lines.splitlines() if line.startswith("id: ")][-1].removeprefix("id: ")
+        assert '"state": "succeeded"' in lines
+        resumed = client.get(f"/curations/{curation}/events", headers={"last-event-id": last}).text
+        assert "data:" not in resumed
+
+
+@pytest.mark.parametrize("strategy", ["remove", "combined"])
+def test_a_manifest_is_downloaded_and_valid(stack: Server, curation: str, strategy: str, tmp_path: Path) -> None:
+    folder = stack.client.manifest(curation, tmp_path / "manifest", strategy=strategy)
+    manifest = tamis.read_manifest(folder)
+    assert manifest.samples["sample_id"].to_pylist() == [name for name, _ in digit_files(COUNT)]
+    assert manifest.description["counts"]["samples"] == COUNT
+    assert sum(manifest.description["histogram"]["counts"]) == COUNT * (COUNT - 1) // 2
+    assert manifest.description["encoder"]["encoder"] == "embeddings"
+    assert manifest.description["strategy"] == strategy
+    assert b"tamis" in pq.read_schema(folder / "samples.parquet").metadata
+
+
+def test_a_manifests_files_answer_ranges_and_etags(stack: Server, curation: str) -> None:
+    made = stack.client.make_manifest(curation)
+    files = stack.client.wait(f"/manifests/{made['id']}", timeout=60)["files"]
+    address = f"{stack.url}{files['samples.parquet']}"
+    whole = httpx.get(address)
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    part = httpx.get(address, headers={"range": "bytes=4-11"})
+    assert (part.status_code, part.content) == (206, whole.content[4:12])
+    assert httpx.get(address, headers={"range": "bytes=-4"}).content == b"PAR1"
+    assert httpx.get(address, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+
+
+def test_the_same_request_gives_the_same_object_and_bytes(stack: Server, curation: str, tmp_path: Path) -> None:
+    dataset = stack.client.curation(curation)["dataset"]
+    request = {"encoder": "embeddings", "classes": 10, "neighbours": 8}
+    first = stack.client.curate(dataset, idempotency_key="key-1-" + dataset, **request)
+    again = stack.client.curate(dataset, idempotency_key="key-1-" + dataset, **request)
+    assert first["id"] == again["id"] != curation
+    with pytest.raises(tamis.ConflictError):
+        stack.client.curate(dataset, idempotency_key="key-1-" + dataset, **{**request, "classes": 9})
+    stack.client.wait(f"/curations/{first['id']}", timeout=60)
+    folders = [stack.client.manifest(each, tmp_path / each) for each in (curation, first["id"])]
+    contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert contents[0] == contents[1]
+
+
+def test_decisions_are_kept_undone_and_applied(stack: Server, curation: str, tmp_path: Path) -> None:
+    before = tamis.read_manifest(stack.client.manifest(curation, tmp_path / "before")).samples["keep"].to_pylist()
+    index = before.index(True)
+    with http(stack) as client:
+        made = client.post(f"/curations/{curation}/decisions", json={"sample": index, "verdict": "drop"})
+        assert made.status_code == 201
+        after = tamis.read_manifest(stack.client.manifest(curation, tmp_path / "after")).samples
+        assert not after["keep"][index].as_py()
+        assert after["reason"][index].as_py() == "decision"
+        assert client.post(f"/decisions/{made.json()['id']}/undo").status_code == 201
+        assert client.post(f"/decisions/{made.json()['id']}/undo").status_code == 409
+        undone = tamis.read_manifest(stack.client.manifest(curation, tmp_path / "undone")).samples
+        assert undone["keep"].to_pylist() == before
+
+
+def test_a_training_reports_a_probe_and_its_curves(stack: Server, curation: str) -> None:
+    manifest = stack.client.make_manifest(curation, "combined")
+    stack.client.wait(f"/manifests/{manifest['id']}", timeout=60)
+    asked = stack.client.train(manifest["id"], epochs=1, batch_size=64)
+    row = stack.client.wait(f"/trainings/{asked['id']}", timeout=120)
+    assert 0 <= row["result"]["probe"]["low"] <= row["result"]["probe"]["accuracy"] <= 1
+    with http(stack) as client:
+        curves = client.get(f"/trainings/{asked['id']}/curves").json()["curves"]
+        assert curves["loss"]["steps"] == sorted(curves["loss"]["steps"])
+
+
+def test_a_cancelled_curation_stays_cancelled(stack: Server, dataset: str) -> None:
+    asked = stack.client.curate(dataset, encoder="simclr", epochs=10_000)
+    with http(stack) as client:
+        assert client.delete(f"/curations/{asked['id']}").status_code == 202
+        assert client.delete(f"/curations/{asked['id']}").status_code == 409
+    with pytest.raises(tamis.TamisError, match="cancelled"):
+        stack.client.wait(f"/curations/{asked['id']}", timeout=30)
+    # The queue is free again: other work gets through.
+    other = stack.client.curate(dataset, encoder="embeddings", classes=10)
+    assert stack.client.wait(f"/curations/{other['id']}", timeout=60)["state"] == "succeeded"
+
+
+def zip_of(**files: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
+GOOD = {name: content for name, content in digit_files(6)}
+
+BAD_ARCHIVES = {
+    "empty": (b"", "empty"),
+    "not an archive": (b"hello there, no archive", "zip"),
+    "truncated zip": (zip_of(**GOOD)[:-60], "zip"),
+    "zip without files": (zip_of(), "no"),
+    "empty tar": (bytes(10_240), ""),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ARCHIVES)
+def test_an_archive_that_cannot_be_read_is_refused_at_once(stack: Server, kind: str) -> None:
+    content, named = BAD_ARCHIVES[kind]
+    with http(stack) as client:
+        row = client.post("/datasets", json={"name": kind}).json()
+        answer = client.post(f"/datasets/{row['id']}/archive", content=content)
+        assert answer.status_code == 422, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["type"] == "urn:tamis:problem:invalid-input"
+        assert named in problem["detail"]
+        # The data set takes a better archive.
+        again = client.post(f"/datasets/{row['id']}/archive", content=zip_of(**GOOD))
+        assert again.status_code == 202, again.text
+    assert stack.client.wait(f"/datasets/{row['id']}", timeout=60)["samples"] == len(GOOD)
+
+
+def test_good_images_are_kept_and_bad_ones_listed(stack: Server) -> None:
+    name, content = digit_files(6)[0]
+    archive = zip_of(
+        **GOOD,
+        **{"../outside.png": content, "/absolute.png": content, "9/text.png": b"just text", "9/cut.png": content[:40]},
+    )
+    sink = io.BytesIO(archive)
+    with zipfile.ZipFile(sink, "a") as opened, pytest.warns(UserWarning, match="Duplicate"):
+        opened.writestr(name, content)
+    with http(stack) as client:
+        row = client.post("/datasets", json={"name": "mixed"}).json()
+        client.post(f"/datasets/{row['id']}/archive", content=sink.getvalue())
+        stored = stack.client.wait(f"/datasets/{row['id']}", timeout=60)
+        assert (stored["samples"], stored["quarantined"]) == (len(GOOD), 5)
+        listed = client.get(f"/datasets/{row['id']}/quarantine").json()["items"]
+    assert {item["name"] for item in listed} == {"../outside.png", "/absolute.png", "9/text.png", "9/cut.png", name}
+    assert all(item["reason"] for item in listed)
+
+
+def test_an_archive_of_undecodable_files_fails_with_the_cause(stack: Server) -> None:
+    with http(stack) as client:
+        row = client.post("/datasets", json={"name": "text"}).json()
+        client.post(f"/datasets/{row['id']}/archive", content=zip_of(**{"a.png": b"text"}))
+        with pytest.raises(tamis.TamisError, match="image"):
+            stack.client.wait(f"/datasets/{row['id']}", timeout=60)
+        assert client.delete(f"/datasets/{row['id']}").status_code == 204
+        assert client.get(f"/datasets/{row['id']}").status_code == 404
+
+
+def test_too_few_images_cannot_be_curated(stack: Server) -> None:
+    with http(stack) as client:
+        row = client.post("/datasets", json={"name": "three"}).json()
+        client.post(f"/datasets/{row['id']}/archive", content=zip_of(**dict(digit_files(3))))
+        stack.client.wait(f"/datasets/{row['id']}", timeout=60)
+        answer = client.post("/curations", json={"dataset": row["id"]})
+        assert answer.status_code == 422
+        assert "at least 4" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"encoder": "nonesuch"}, "simclr"),
+        ({"pos_high": 0}, "pos_high"),
+        ({"pos_high": 1.5}, "pos_high"),
+        ({"pos_high": 0.5, "pos_low": 0.4}, "pos_low"),
+        ({"classes": 1}, "classes"),
+        ({"neighbours": 0}, "neighbours"),
+        ({"nonesuch": 1}, "nonesuch"),
+        ({"dataset": "ds_nonesuch"}, "ds_nonesuch"),
+    ],
+)
+def test_a_bad_curation_request_is_refused_with_the_field(
+    stack: Server, dataset: str, change: dict, named: str
+) -> None:
+    with http(stack) as client:
+        answer = client.post("/curations", json={"dataset": dataset, **change})
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert named in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["nan", "short", "pickle", "text", "one-dimensional"])
+def test_bad_embeddings_are_refused(stack: Server, dataset: str, kind: str) -> None:
+    array = digit_embeddings(COUNT)
+    if kind == "nan":
+        array[17, 3] = np.nan
+    sink = io.BytesIO()
+    chosen = {"short": array[:-1], "one-dimensional": array[:, 0], "pickle": np.array([{}] * COUNT)}.get(kind, array)
+    np.save(sink, chosen, allow_pickle=True)
+    content = b"1,2,3" if kind == "text" else sink.getvalue()
+    with http(stack) as client:
+        answer = client.post(f"/datasets/{dataset}/embeddings", content=content)
+    assert answer.status_code == 422, answer.text
+    if kind == "nan":
+        assert "17" in answer.json()["detail"]
+
+
+def test_every_address_of_openapi_answers_problems_in_json(stack: Server) -> None:
+    document = httpx.get(f"{stack.url}/api/openapi.json").json()
+    assert "http" not in json.dumps(document).replace("https://datatracker", "")
+    for path, operations in document["paths"].items():
+        for method in operations:
+            filled = path.replace("{name}", "samples.parquet")
+            for part in ("dataset_id", "curation_id", "manifest_id", "training_id"):
+                filled = filled.replace("{" + part + "}", "nonesuch")
+            for part in ("number", "decision_id"):
+                filled = filled.replace("{" + part + "}", str(2**70))
+            if "events" in filled and "nonesuch" not in filled:
+                continue
+            answer = httpx.request(method, f"{stack.url}{filled}")
+            assert answer.status_code < 500, (method, filled, answer.text)
+            if answer.status_code >= 400:
+                assert answer.headers["content-type"] == "application/problem+json", (method, filled)
+                assert {"type", "title", "status", "detail"} <= set(answer.json())
