@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from service import dashboard, problems
-from service.auth import authenticate
+from service import problems
+from service.auth import LoopbackHosts, authenticate
 from service.backend import open_backend
+from service.dashboard.pages import pages
+from service.dashboard.security import secure
+from service.dashboard.static_files import static_files
+from service.dashboard.views import PageViews
 from service.routes import curations, datasets, decisions, embeddings, health, jobs, manifests, trainings
-from service.views import PageViews
 from tamis.settings import Settings
 from tamis.version import __version__
-
-LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]", "::1"]
 
 
 def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
@@ -43,13 +43,13 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
     )
     app.state.backend, app.state.require_key = backend, require_key
     problems.install(app)
-    dashboard.secure(app)
     if not require_key:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
+        app.add_middleware(LoopbackHosts)
+    secure(app)
     guarded = [Depends(authenticate)]
     for module in (datasets, embeddings, curations, manifests, trainings, decisions, jobs):
         app.include_router(module.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(health.router)
-    app.include_router(dashboard.pages(PageViews(backend)), dependencies=guarded, include_in_schema=False)
-    app.mount("/static", dashboard.static_files(), name="static")
+    app.include_router(pages(PageViews(backend)), include_in_schema=False)
+    app.mount("/static", static_files(), name="static")
     return app

@@ -1,18 +1,25 @@
-"""Who may call: API keys, sent as a bearer token; and for browsers, only pages of this very server may change things."""
+"""Who may call: API keys, as bearer token or in a browser's cookie; and no page of another site may change things."""
 
 import hashlib
 import ipaddress
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from fastapi import Request
+from fastapi import HTTPException, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service import problems
 from tamis.errors import AuthenticationError, InputError, NotFoundError
-from tamis.store.catalog import ApiKey, Catalog, new_id
+from tamis.store.catalog import Catalog
+from tamis.store.schema import ApiKey, new_id
 
+COOKIE = "tamis_key"
 READING = {"GET", "HEAD", "OPTIONS"}
+# A key's last use is noted no more often than this, so that reading pages does not mean writing to the database.
+NOTED_EVERY = timedelta(minutes=1)
 
 
 def is_loopback(host: str) -> bool:
@@ -27,33 +34,73 @@ def is_loopback(host: str) -> bool:
 
 def authenticate(request: Request) -> None:
     """FastAPI dependency. Raises AuthenticationError unless the request carries a standing key, or none is required."""
-    _same_origin(request)
-    if not request.app.state.require_key:
-        return
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    catalog: Catalog = request.app.state.backend.catalog
-    if scheme.lower() != "bearer" or not _is_standing(catalog, key.strip()):
+    refuse_other_sites(request)
+    if not is_signed_in(request):
         raise AuthenticationError(
             "This server needs an API key.",
             "Make one with `tamis keys create NAME` beside the server and send it as `Authorization: Bearer KEY`.",
         )
 
 
-def _same_origin(request: Request) -> None:
+def is_signed_in(request: Request) -> bool:
+    if not request.app.state.require_key:
+        return True
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
+    return is_standing(request.app.state.backend.catalog, key)
+
+
+def refuse_other_sites(request: Request) -> None:
     """Refuses state changes sent by a page of another site, which a browser would send even to a loopback address."""
     origin = request.headers.get("origin")
     if request.method in READING or origin is None:
         return
-    if urlsplit(origin).netloc != request.headers.get("host", ""):
-        raise AuthenticationError(f"Requests from pages of {origin} are refused.", "Open the dashboard of this server.")
+    if origin.partition("://")[2] != request.headers.get("host", ""):
+        raise HTTPException(
+            HTTPStatus.FORBIDDEN, f"Requests from pages of {origin} are refused. Open the dashboard of this server."
+        )
 
 
-def _is_standing(catalog: Catalog, key: str) -> bool:
+class LoopbackHosts:
+    """ASGI middleware: answers only to loopback host names.
+
+    No other site can then reach a server without keys through a browser, by pointing a name of its own at it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _names_loopback(Request(scope)):
+            await self._app(scope, receive, send)
+            return
+        answer = problems.problem(
+            Request(scope),
+            HTTPStatus.BAD_REQUEST,
+            "unknown-host",
+            "This server answers only to localhost.",
+            "Open it as http://localhost:PORT, or serve with --host and API keys.",
+        )
+        await answer(scope, receive, send)
+
+
+def _names_loopback(request: Request) -> bool:
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)
+
+
+def is_standing(catalog: Catalog, key: str) -> bool:
+    """Whether `key` was made here and is not revoked."""
+    now = datetime.now(UTC)
     with catalog.session() as session:
         row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key), ApiKey.revoked_at.is_(None)))
         if row is None:
             return False
-        row.last_used_at = datetime.now(UTC)
+        if row.last_used_at is None or now - row.last_used_at > NOTED_EVERY:
+            row.last_used_at = now
         return True
 
 
@@ -84,4 +131,4 @@ def revoke_key(catalog: Catalog, key_id: str) -> None:
 
 
 def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest()

@@ -15,7 +15,8 @@ from starlette.concurrency import run_in_threadpool
 
 from service.backend import Backend
 from service.views import found, job_views, progress_view
-from tamis.store.catalog import TERMINAL_STATES, Job
+from tamis.errors import NotFoundError
+from tamis.store.schema import TERMINAL_STATES, Job
 
 POLL_SECONDS = 0.3
 HEARTBEAT_SECONDS = 15.0
@@ -34,7 +35,10 @@ def job_events(request: Request, backend: Backend, model: type[Job], row_id: str
     async def events() -> AsyncIterator[str]:
         seen = _last_event_id(request)
         async for _ in _ticks(request):
-            version, data = await run_in_threadpool(read)
+            try:
+                version, data = await run_in_threadpool(read)
+            except NotFoundError:
+                return
             if version > seen:
                 seen = version
                 yield _event("progress", data, version)

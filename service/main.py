@@ -16,6 +16,7 @@ from service.app import create_app
 from service.auth import is_loopback
 from tamis.errors import SettingsError
 from tamis.settings import Settings, load_settings
+from tamis.terminal import log_to_stderr
 
 log = logging.getLogger("tamis.service")
 
@@ -25,11 +26,11 @@ HEALTHY_SECONDS = 60
 
 def serve(settings: Settings, *, host: str, port: int, with_worker: bool = True, reload: bool = False) -> None:
     """Serves until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    for name in ("httpx", "alembic", "dbos"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    log_to_stderr()
     settings.data.mkdir(parents=True, exist_ok=True)
     if reload:
+        if not is_loopback(host):
+            raise SettingsError("--reload asks for no API key.", "Use it with a loopback --host only.")
         os.environ["TAMIS_DATA"] = str(settings.data)
         uvicorn.run("service.main:development_app", factory=True, host=host, port=port, reload=True)
         return

@@ -1,22 +1,27 @@
 """Pages of a curation's flagged pairs, with what is known of both samples."""
 
-import base64
-import json
 from typing import Any
 
 from service.backend import Backend
+from service.cursors import read_cursor, write_cursor
 from tamis.errors import ConflictError, InputError, NotFoundError
-from tamis.store.catalog import Curation
+from tamis.store.schema import Curation
 
 SORTS = {"-similarity": "similarity DESC, a, b", "similarity": "similarity, a, b"}
-MAX_LIMIT = 500
 
-# The page is cut from the pairs first, so that the join with the samples touches one page and not the whole list.
-PAGE = """
-WITH pairs AS (SELECT a, b, similarity FROM read_parquet($pairs)),
-scores AS (SELECT "index" AS i, cluster, difficulty FROM read_parquet($samples)),
+# What was kept while scanning is wider than the band, so that a recut needs no new scan; the band's ends become float32
+# as the similarities are. A page is cut before the samples are joined to it, not after.
+TABLES = """
+WITH pairs AS (
+    SELECT a, b, similarity FROM read_parquet($pairs)
+    WHERE similarity >= CAST($sim_low AS FLOAT) AND similarity < CAST($sim_high AS FLOAT)
+),
+scores AS (SELECT "index" AS i, cluster, difficulty FROM read_parquet($samples))
+"""
+PAGE = """,
 page AS (SELECT * FROM pairs {where} ORDER BY {order} LIMIT $limit OFFSET $offset)
 SELECT page.*, sa.cluster AS a_cluster, sa.difficulty AS a_difficulty, ia.sample_id AS a_id, ia.label AS a_label,
+       ia.width AS a_width, ia.height AS a_height, ib.width AS b_width, ib.height AS b_height,
        sb.cluster AS b_cluster, sb.difficulty AS b_difficulty, ib.sample_id AS b_id, ib.label AS b_label
 FROM page
 JOIN scores sa ON sa.i = page.a JOIN scores sb ON sb.i = page.b
@@ -24,11 +29,7 @@ JOIN read_parquet($index, file_row_number = true) ia ON ia.file_row_number = pag
 JOIN read_parquet($index, file_row_number = true) ib ON ib.file_row_number = page.b
 ORDER BY {order}
 """
-COUNT = """
-WITH pairs AS (SELECT a, b, similarity FROM read_parquet($pairs)),
-scores AS (SELECT "index" AS i, cluster, difficulty FROM read_parquet($samples))
-SELECT count(*) AS total FROM pairs {where}
-"""
+COUNT = "SELECT count(*) AS total FROM pairs {where}"
 
 
 def pairs_page(
@@ -45,32 +46,32 @@ def pairs_page(
     """One page as {items, total, offset, next, previous}. Raises ConflictError before the curation has a result."""
     if sort not in SORTS:
         raise InputError(f"Pairs cannot be sorted by {sort!r}.", f"Use one of {', '.join(SORTS)}.")
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InputError(f"limit is {limit}.", f"Use 1 to {MAX_LIMIT}.")
-    offset = _offset(cursor)
+    offset = read_cursor(cursor)
     with backend.catalog.session() as session:
         row = session.get(Curation, curation_id)
         if row is None:
             raise NotFoundError(f"There is no curation {curation_id}.")
-        if row.result_key is None:
+        if row.result_key is None or row.summary is None or row.dataset.index_key is None:
             raise ConflictError(f"Curation {curation_id} is {row.state} and has no result.", "Wait until it succeeded.")
         prefix, index_key = row.result_key, row.dataset.index_key
+        band = {name: row.summary["thresholds"][name] for name in ("sim_low", "sim_high")}
     files: dict[str, Any] = {
         "pairs": str(backend.tables.local(f"{prefix}/pairs.parquet")),
         "samples": str(backend.tables.local(f"{prefix}/samples.parquet")),
+        **band,
     }
     where, chosen = _filter(sample, cluster_a, cluster_b)
-    total = backend.tables.query(COUNT.format(where=where), {**files, **chosen})[0]["total"]
+    total = backend.tables.query(TABLES + COUNT.format(where=where), {**files, **chosen})[0]["total"]
     rows = backend.tables.query(
-        PAGE.format(where=where, order=SORTS[sort]),
+        TABLES + PAGE.format(where=where, order=SORTS[sort]),
         {**files, **chosen, "index": str(backend.tables.local(index_key)), "limit": limit, "offset": offset},
     )
     return {
         "items": [{"similarity": row["similarity"], "a": _side(row, "a"), "b": _side(row, "b")} for row in rows],
         "total": total,
         "offset": offset,
-        "next": _cursor(offset + limit) if offset + limit < total else None,
-        "previous": _cursor(max(0, offset - limit)) if offset > 0 else None,
+        "next": write_cursor(offset + limit) if offset + limit < total else None,
+        "previous": write_cursor(max(0, offset - limit)) if offset > 0 else None,
     }
 
 
@@ -99,22 +100,8 @@ def _side(row: dict[str, Any], side: str) -> dict[str, Any]:
         "index": row[side],
         "sample_id": row[f"{side}_id"],
         "label": row[f"{side}_label"],
+        "width": row[f"{side}_width"],
+        "height": row[f"{side}_height"],
         "cluster": row[f"{side}_cluster"],
         "difficulty": row[f"{side}_difficulty"],
     }
-
-
-def _cursor(offset: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps({"offset": offset}).encode()).decode()
-
-
-def _offset(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    try:
-        offset = json.loads(base64.urlsafe_b64decode(cursor.encode()))["offset"]
-        if not isinstance(offset, int) or offset < 0:
-            raise ValueError(offset)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError("The cursor is not one this server gave.", "Start again without a cursor.") from error
-    return offset

@@ -1,13 +1,18 @@
 """Errors as RFC 9457 problem documents: the one place where the core's errors get an HTTP status."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
+import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from service.dashboard import security
+from service.dashboard.render import error_page
 from tamis import errors
 
 log = logging.getLogger("tamis.service")
@@ -20,15 +25,29 @@ STATUS: dict[type[errors.TamisError], HTTPStatus] = {
     errors.LimitError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.CancelledError: HTTPStatus.CONFLICT,
 }
+# Types of what the framework raises; not derived from the phrases, which Python has changed before.
+KINDS = {
+    400: "bad-request",
+    401: errors.AuthenticationError.type,
+    403: "forbidden",
+    404: errors.NotFoundError.type,
+    405: "method-not-allowed",
+    413: errors.LimitError.type,
+    416: "range-not-satisfiable",
+}
+DETAILS = {
+    404: "There is nothing at this address. /api/openapi.json lists the addresses there are.",
+    405: "This address does not take this method. /api/openapi.json lists those it takes.",
+}
 
 
 def install(app: FastAPI) -> None:
-    """Registers the handlers that turn every error into application/problem+json."""
+    """Registers the handlers that turn every error into application/problem+json, or a page where a browser asks."""
 
     @app.exception_handler(errors.TamisError)
     def known(request: Request, error: errors.TamisError) -> Response:
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.BAD_REQUEST)
-        return problem(status, error.type, error.message, error.hint)
+        return problem(request, status, error.type, error.message, error.hint)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -38,6 +57,7 @@ def install(app: FastAPI) -> None:
         ]
         detail = "; ".join(f"{place['field']}: {place['problem']}" for place in places)
         return problem(
+            request,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             errors.InputError.type,
             f"The request is not valid: {detail}.",
@@ -47,28 +67,46 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code < 400:
+            return Response(status_code=error.status_code, headers=error.headers)
         status = HTTPStatus(error.status_code)
-        return problem(status, status.phrase.lower().replace(" ", "-"), str(error.detail), headers=error.headers)
+        kind = KINDS.get(error.status_code, "error")
+        # Starlette's own errors say no more than the title does.
+        detail = str(error.detail) if error.detail != status.phrase else DETAILS.get(error.status_code, status.phrase)
+        return problem(request, status, kind, detail, headers=error.headers)
+
+    @app.exception_handler(sa.exc.DBAPIError)
+    def database(request: Request, error: sa.exc.DBAPIError) -> Response:
+        log.warning("%s %s: the database refused", request.method, request.url.path, exc_info=error)
+        return problem(request, *_database_problem(error))
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return problem(request, HTTPStatus.BAD_REQUEST, KINDS[400], "The request broke off.", "Send it again.")
 
     @app.exception_handler(Exception)
     def unknown(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem(
+            request,
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "internal-error",
             "The server failed to answer.",
             "Its log has the cause; the request may be sent again.",
+            # The framework answers this one outside of all middleware.
+            headers=security.HEADERS,
         )
 
 
 def problem(
+    request: Request,
     status: HTTPStatus,
     kind: str,
     detail: str,
     hint: str = "",
-    headers: "dict[str, str] | None | object" = None,
+    headers: Mapping[str, str] | None = None,
     **extra: object,
-) -> JSONResponse:
+) -> Response:
     body = {
         "type": f"urn:tamis:problem:{kind}",
         "title": status.phrase,
@@ -76,6 +114,29 @@ def problem(
         "detail": f"{detail} {hint}".strip(),
         **extra,
     }
-    fixed = {"www-authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
-    given = dict(headers) if isinstance(headers, dict) else {}
-    return JSONResponse(body, status, headers={**given, **fixed}, media_type="application/problem+json")
+    given = dict(headers or {})
+    if status is HTTPStatus.UNAUTHORIZED:
+        given["www-authenticate"] = "Bearer"
+    if not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", ""):
+        return error_page(request, status, body, given)
+    return JSONResponse(body, status, headers=given, media_type="application/problem+json")
+
+
+def _database_problem(error: sa.exc.DBAPIError) -> tuple[HTTPStatus, str, str, str]:
+    if isinstance(error, sa.exc.DataError):
+        return (
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            errors.InputError.type,
+            "The request holds a number or character that the database cannot take.",
+            "Leave it out.",
+        )
+    if isinstance(error, sa.exc.IntegrityError):
+        return (
+            HTTPStatus.CONFLICT,
+            errors.ConflictError.type,
+            "Another request changed the same thing at the same time.",
+            "Look at its present state and send yours again.",
+        )
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The database does not answer.", "Try again in a moment."
+    return HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "The database failed.", "The server's log has the cause."

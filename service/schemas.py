@@ -3,12 +3,23 @@
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tamis.manifest import STRATEGIES
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
+# What a column of either database holds.
+MAX_INTEGER = 2**63 - 1
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _storable(text: str) -> str:
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("holds a character that is no text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
 
 
 class Request(BaseModel):
@@ -18,17 +29,17 @@ class Request(BaseModel):
 
 
 class NewDataset(Request):
-    name: str = Field(min_length=1, max_length=200)
+    name: Text = Field(min_length=1, max_length=200, pattern=r"\S")
 
 
 class Location(Request):
-    uri: str = Field(min_length=1, max_length=4096, description="A folder under TAMIS_ALLOWED_ROOTS, as file:///...")
+    uri: Text = Field(min_length=1, max_length=4096, description="A folder under TAMIS_ALLOWED_ROOTS, as file:///...")
 
 
 class NewCuration(Request):
-    dataset: str
-    encoder: str = "simclr"
-    classes: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
+    dataset: Text
+    encoder: Text = "simclr"
+    classes: Literal["auto"] | Annotated[int, Field(ge=2, lt=2**31)] = "auto"
     pos_high: Literal["auto"] | Share = "auto"
     pos_low: Share = 0.95
     neighbours: int = Field(64, ge=1, le=1024)
@@ -51,7 +62,7 @@ assert set(STRATEGIES) == {"remove", "margin", "temperature", "combined"}
 
 
 class NewTraining(Request):
-    manifest: str
+    manifest: Text
     epochs: int | None = Field(None, ge=1, le=10_000)
     batch_size: int | None = Field(None, ge=4, le=65_536)
     loss: Literal["infonce", "spectral"] = "infonce"
@@ -60,9 +71,9 @@ class NewTraining(Request):
 
 
 class NewDecision(Request):
-    sample: int = Field(ge=0)
+    sample: int = Field(ge=0, le=MAX_INTEGER)
     verdict: Literal["keep", "drop"]
-    note: str = Field("", max_length=2000)
+    note: Text = Field("", max_length=2000)
 
 
 T = TypeVar("T")

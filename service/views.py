@@ -4,24 +4,24 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased, defer, joinedload
 
 from service import schemas
-from service.backend import Backend
-from service.pairs import pairs_page
 from tamis.errors import NotFoundError
-from tamis.store.catalog import Curation, Dataset, Job, Manifest, Training
+from tamis.store.schema import Curation, Dataset, Decision, Job, Manifest, Training
 
 RECENT_JOBS = 50
+ACTIVE_STATES = ("queued", "running")
 
 Row = TypeVar("Row")
+JobRow = TypeVar("JobRow", bound=Job)
 
 
-def found(session: Session, model: type[Row], row_id: str) -> Row:
-    """The row, or NotFoundError."""
-    row = session.get(model, row_id)
+def found(session: Session, model: type[Row], row_id: str | int, lock: bool = False) -> Row:
+    """The row, or NotFoundError. With `lock`, no other transaction changes it before this one ends."""
+    row = session.get(model, row_id, with_for_update=lock, populate_existing=lock)
     if row is None:
-        raise NotFoundError(f"There is no {model.__name__.lower()} {row_id}.", "The list beside it shows what exists.")
+        raise NotFoundError(f"There is no {model.__name__.lower()} {row_id}.", "The list of its kind shows what is.")
     return row
 
 
@@ -64,29 +64,44 @@ def training_view(row: Training) -> schemas.TrainingView:
     )
 
 
+def decision_view(row: Decision, undone: bool) -> schemas.DecisionView:
+    return schemas.DecisionView(
+        id=row.id, sample=row.sample, verdict=row.verdict, note=row.note, undone=undone, created_at=row.created_at
+    )
+
+
+def decisions_query(curation_id: str) -> "sa.Select[Decision, bool]":
+    """Each decision of a curation, and whether it was undone; the rows that undo are not decisions."""
+    undoing = aliased(Decision)
+    undone = sa.exists(sa.select(undoing.id).where(undoing.undoes == Decision.id))
+    return sa.select(Decision, undone).where(Decision.curation_id == curation_id, Decision.undoes.is_(None))
+
+
 def job_views(session: Session) -> list[schemas.JobView]:
-    """The jobs that run or wait, and the latest that ended, newest first."""
+    """The jobs that run or wait, then the latest that ended; each newest first."""
+    # Summaries hold histograms, and this is asked several times a second: they are left out.
+    of_curation = joinedload(Manifest.curation).defer(Curation.summary)
+    of_training = joinedload(Training.manifest).joinedload(Manifest.curation).defer(Curation.summary)
+    ingests = _recent(session, sa.select(Dataset).where(Dataset.state != "empty"), Dataset)
+    curations = _recent(session, sa.select(Curation).options(defer(Curation.summary)), Curation)
+    manifests = _recent(session, sa.select(Manifest).options(of_curation), Manifest)
+    trainings = _recent(session, sa.select(Training).options(of_training), Training)
     views = [
-        _job_view("ingest", row, row, None)
-        for row in _recent(session, sa.select(Dataset).where(Dataset.state != "empty"), Dataset)
+        *(_job_view("ingest", row, row, f"/datasets/{row.id}") for row in ingests),
+        *(_job_view("curation", row, row.dataset, f"/curations/{row.id}") for row in curations),
+        *(_job_view("manifest", row, row.curation.dataset, f"/curations/{row.curation_id}") for row in manifests),
+        *(
+            _job_view("training", row, row.manifest.curation.dataset, f"/curations/{row.manifest.curation_id}")
+            for row in trainings
+        ),
     ]
-    views += [
-        _job_view("curation", row, row.dataset, f"/curations/{row.id}")
-        for row in _recent(session, sa.select(Curation), Curation)
-    ]
-    views += [
-        _job_view("manifest", row, row.curation.dataset, f"/curations/{row.curation_id}")
-        for row in _recent(session, sa.select(Manifest), Manifest)
-    ]
-    views += [
-        _job_view("training", row, row.manifest.curation.dataset, None)
-        for row in _recent(session, sa.select(Training), Training)
-    ]
-    return sorted(views, key=lambda view: (view.created_at, view.id), reverse=True)[:RECENT_JOBS]
+    views.sort(key=lambda view: (view.state in ACTIVE_STATES, view.created_at, view.id), reverse=True)
+    return views[:RECENT_JOBS]
 
 
-def _recent(session: Session, query: "sa.Select[tuple[Row]]", model: Any) -> Sequence[Row]:
-    return session.scalars(query.order_by(model.created_at.desc()).limit(RECENT_JOBS)).all()
+def _recent(session: Session, query: "sa.Select[JobRow]", model: type[JobRow]) -> Sequence[JobRow]:
+    ended = sa.case((model.state.in_(ACTIVE_STATES), 0), else_=1)
+    return session.scalars(query.order_by(ended, model.created_at.desc()).limit(RECENT_JOBS)).all()
 
 
 def _job_view(kind: str, row: Job, dataset: Dataset, url: str | None) -> schemas.JobView:
@@ -109,37 +124,3 @@ def _job_fields(row: Job) -> dict[str, Any]:
 
 def progress_view(row: Job) -> schemas.Progress:
     return schemas.Progress(stage=row.stage, done=row.done, total=row.total, message=row.message)
-
-
-class PageViews:
-    """The same answers as plain dictionaries, for the dashboard's server-rendered pages."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def datasets(self) -> list[dict[str, Any]]:
-        with self._backend.catalog.session() as session:
-            rows = session.scalars(sa.select(Dataset).order_by(Dataset.created_at.desc()).limit(500))
-            return [dataset_view(row).model_dump(mode="json") for row in rows]
-
-    def dataset(self, dataset_id: str) -> dict[str, Any]:
-        with self._backend.catalog.session() as session:
-            return dataset_view(found(session, Dataset, dataset_id)).model_dump(mode="json")
-
-    def curations(self, dataset_id: str | None) -> list[dict[str, Any]]:
-        query = sa.select(Curation).order_by(Curation.created_at.desc()).limit(500)
-        if dataset_id is not None:
-            query = query.where(Curation.dataset_id == dataset_id)
-        with self._backend.catalog.session() as session:
-            return [curation_view(row).model_dump(mode="json") for row in session.scalars(query)]
-
-    def curation(self, curation_id: str) -> dict[str, Any]:
-        with self._backend.catalog.session() as session:
-            return curation_view(found(session, Curation, curation_id)).model_dump(mode="json")
-
-    def jobs(self) -> list[dict[str, Any]]:
-        with self._backend.catalog.session() as session:
-            return [view.model_dump(mode="json") for view in job_views(session)]
-
-    def pairs(self, curation_id: str, sort: str, cursor: str | None, limit: int) -> dict[str, Any]:
-        return pairs_page(self._backend, curation_id, sort=sort, cursor=cursor, limit=limit)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import sqlalchemy as sa
-from fastapi import Depends, Header, Query, Response
+from fastapi import Depends, Header, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from service.backend import Backend, backend
-from service.schemas import Page
+from service.schemas import MAX_INTEGER, Page
 from service.views import found
 from tamis.store.catalog import page, recall, remember
 
@@ -19,34 +19,61 @@ IdempotencyKey = Annotated[
     str | None,
     Header(alias="Idempotency-Key", max_length=200, description="The same key and body give the same object again."),
 ]
-Cursor = Annotated[str | None, Query(description="`next` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
+Number = Annotated[int, Path(ge=0, le=MAX_INTEGER)]
+NumberFilter = Annotated[int | None, Query(ge=0, le=MAX_INTEGER)]
+
+# Of what never changes under its address.
+IMMUTABLE = "private, max-age=31536000, immutable"
 
 Row = TypeVar("Row")
 View = TypeVar("View")
 
 
 def create_once(
-    session: Session, model: type[Row], route: str, key: str | None, body: BaseModel, make: Callable[[], Row]
-) -> Row:
-    """`make()`'s row, or the row that the same idempotency key made before.
+    backend: Backend,
+    model: type[Row],
+    route: str,
+    key: str | None,
+    body: BaseModel,
+    make: Callable[[Session], Row],
+    view: Callable[[Row], View],
+) -> View:
+    """The view of `make()`'s row, or of the row that the same idempotency key made before.
 
     Raises ConflictError when the key came with another body.
     """
+
+    def attempt() -> View:
+        with backend.catalog.session() as session:
+            return view(_once(session, model, route, key, body, make))
+
+    try:
+        return attempt()
+    except sa.exc.IntegrityError:
+        # A request with the same key, sent at the same time, was faster; or what this one refers to has just been
+        # deleted. A second look tells which.
+        return attempt()
+
+
+def _once(
+    session: Session, model: type[Row], route: str, key: str | None, body: BaseModel, make: Callable[[Session], Row]
+) -> Row:
     if key is None:
-        return make()
+        return make(session)
     request_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
     known = recall(session, key, route, request_hash)
     if known is not None:
         return found(session, model, known)
-    row: Any = make()
+    row: Any = make(session)
     remember(session, key, route, request_hash, row.id)
     return row  # type: ignore[no-any-return]  # Any above, because a type variable has no `id`
 
 
 def list_page(
     session: Session,
-    query: "sa.Select[tuple[Row]]",
+    query: "sa.Select[Row]",
     model: type[Row],
     view: Callable[[Row], View],
     cursor: str | None,

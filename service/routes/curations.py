@@ -1,20 +1,30 @@
 """Curations: ask for one, follow it, read its figures and its flagged pairs."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
 from service import schemas
 from service.backend import Backend
 from service.events import job_events
-from service.pairs import MAX_LIMIT, pairs_page
-from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
+from service.pairs import pairs_page
+from service.routes.common import (
+    BackendDep,
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    NumberFilter,
+    create_once,
+    list_page,
+    located,
+)
 from service.views import curation_view, found
 from tamis.errors import ConflictError, InputError
-from tamis.store.catalog import Curation, Dataset, Embedding, cancel, new_id
+from tamis.store.catalog import cancel
+from tamis.store.schema import Curation, Dataset, Embedding, new_id
 
 router = APIRouter(prefix="/curations", tags=["curations"])
 
@@ -26,23 +36,28 @@ ENCODERS = ("simclr", "embeddings")
 def create_curation(
     body: schemas.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.CurationView:
-    with backend.catalog.session() as session:
+    def make(session: Session) -> Curation:
+        row = Curation(
+            id=new_id("cu"),
+            dataset_id=body.dataset,
+            embedding_id=_embedding_to_use(session, body),
+            parameters=body.model_dump(exclude={"dataset"}),
+        )
+        row.requeue("waiting for a worker")
+        session.add(row)
+        session.flush()
+        backend.jobs.enqueue(session, "curation", row.id)
+        return row
 
-        def make() -> Curation:
-            _must_be_curatable(session, body)
-            row = Curation(id=new_id("cu"), dataset_id=body.dataset, parameters=body.model_dump(exclude={"dataset"}))
-            row.requeue("waiting for a worker")
-            session.add(row)
-            session.flush()
-            backend.jobs.enqueue(session, "curation", row.id)
-            return row
-
-        row = create_once(session, Curation, "curations", key, body, make)
-        located(response, f"/curations/{row.id}")
-        return curation_view(row)
+    made = create_once(backend, Curation, "curations", key, body, make, curation_view)
+    located(response, f"/curations/{made.id}")
+    return made
 
 
-def _must_be_curatable(session: Session, body: schemas.NewCuration) -> None:
+def _embedding_to_use(session: Session, body: schemas.NewCuration) -> str | None:
+    """The embedding the user brought, where the request asks for it. Raises when the data set cannot be curated."""
+    if body.encoder not in ENCODERS:
+        raise InputError(f"There is no encoder {body.encoder!r}.", f"Use one of {', '.join(ENCODERS)}.")
     dataset = found(session, Dataset, body.dataset)
     if dataset.state != "succeeded":
         raise ConflictError(f"Data set {dataset.id} is {dataset.state}.", "Wait until its images are stored.")
@@ -50,22 +65,19 @@ def _must_be_curatable(session: Session, body: schemas.NewCuration) -> None:
         raise InputError(
             f"Data set {dataset.id} has {dataset.samples} images.", f"A curation compares at least {MIN_SAMPLES}."
         )
-    if body.encoder not in ENCODERS:
-        raise InputError(f"There is no encoder {body.encoder!r}.", f"Use one of {', '.join(ENCODERS)}.")
-    if body.encoder == "embeddings" and brought_embedding(session, dataset.id) is None:
-        raise ConflictError(
-            f"Data set {dataset.id} has no embeddings of yours.", f"POST them to /datasets/{dataset.id}/embeddings."
-        )
-
-
-def brought_embedding(session: Session, dataset_id: str) -> Embedding | None:
-    """The embeddings last sent for a data set."""
-    return session.scalar(
-        sa.select(Embedding)
-        .where(Embedding.dataset_id == dataset_id, Embedding.encoder == "embeddings")
+    if body.encoder != "embeddings":
+        return None
+    brought = session.scalar(
+        sa.select(Embedding.id)
+        .where(Embedding.dataset_id == dataset.id, Embedding.encoder == "embeddings")
         .order_by(Embedding.created_at.desc())
         .limit(1)
     )
+    if brought is None:
+        raise ConflictError(
+            f"Data set {dataset.id} has no embeddings of yours.", f"POST them to /datasets/{dataset.id}/embeddings."
+        )
+    return brought
 
 
 @router.get("")
@@ -105,10 +117,10 @@ def list_pairs(
     backend: BackendDep,
     sort: str = "-similarity",
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
-    sample: Annotated[int | None, Query(ge=0)] = None,
-    cluster_a: Annotated[int | None, Query(ge=0)] = None,
-    cluster_b: Annotated[int | None, Query(ge=0)] = None,
+    limit: Limit = 100,
+    sample: NumberFilter = None,
+    cluster_a: NumberFilter = None,
+    cluster_b: NumberFilter = None,
 ) -> dict[str, Any]:
     """The flagged pairs: each sample's most similar partners inside the band, both sides described."""
     return pairs_page(

@@ -7,7 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from service.backend import Backend
 from service.routes.common import BackendDep
-from tamis.store.catalog import Curation, Dataset, Manifest, Training, live_workers
+from tamis.store.leases import live_workers
+from tamis.store.schema import Curation, Dataset, Manifest, Training
 
 router = APIRouter(tags=["health"])
 

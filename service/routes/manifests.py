@@ -1,19 +1,35 @@
 """Manifests: apply a strategy to a curation's result, and download the tables."""
 
+import base64
+import hashlib
+import json
 import re
+from collections.abc import Iterator
+from http import HTTPStatus
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.orm import Session
 
 from service import schemas
 from service.backend import Backend
 from service.events import job_events
-from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
+from service.routes.common import (
+    IMMUTABLE,
+    BackendDep,
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    create_once,
+    list_page,
+    located,
+)
 from service.views import found, manifest_view
-from tamis.errors import ConflictError, InputError, NotFoundError
+from tamis.errors import ConflictError, NotFoundError
 from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
-from tamis.store.catalog import Curation, Manifest, new_id
+from tamis.store.objects import PART, Objects
+from tamis.store.schema import Curation, Manifest, new_id
 
 router = APIRouter(tags=["manifests"])
 
@@ -22,29 +38,28 @@ MEDIA_TYPES = {
     PAIRS: "application/vnd.apache.parquet",
     DESCRIPTION: "application/json",
 }
-BYTE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+# Eighteen digits fit any file, and any integer type on the way.
+BYTE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @router.post("/curations/{curation_id}/manifests", status_code=201)
 def create_manifest(
     curation_id: str, body: schemas.NewManifest, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.ManifestView:
-    with backend.catalog.session() as session:
+    def make(session: Session) -> Manifest:
+        curation = found(session, Curation, curation_id)
+        if curation.result_key is None:
+            raise ConflictError(f"Curation {curation_id} is {curation.state}.", "Wait until it succeeded.")
+        row = Manifest(id=new_id("mf"), curation_id=curation_id, parameters=body.model_dump())
+        row.requeue("waiting for a worker")
+        session.add(row)
+        session.flush()
+        backend.jobs.enqueue(session, "manifest", row.id)
+        return row
 
-        def make() -> Manifest:
-            curation = found(session, Curation, curation_id)
-            if curation.result_key is None:
-                raise ConflictError(f"Curation {curation_id} is {curation.state}.", "Wait until it succeeded.")
-            row = Manifest(id=new_id("mf"), curation_id=curation_id, parameters=body.model_dump())
-            row.requeue("waiting for a worker")
-            session.add(row)
-            session.flush()
-            backend.jobs.enqueue(session, "manifest", row.id)
-            return row
-
-        row = create_once(session, Manifest, f"curations/{curation_id}/manifests", key, body, make)
-        located(response, f"/manifests/{row.id}")
-        return manifest_view(row)
+    made = create_once(backend, Manifest, f"curations/{curation_id}/manifests", key, body, make, manifest_view)
+    located(response, f"/manifests/{made.id}")
+    return made
 
 
 @router.get("/manifests")
@@ -71,46 +86,73 @@ def manifest_events(manifest_id: str, request: Request, backend: BackendDep) -> 
 
 @router.get("/manifests/{manifest_id}/{name}", response_class=Response)
 def download(manifest_id: str, name: str, request: Request, backend: BackendDep) -> Response:
-    """samples.parquet, pairs.parquet or manifest.json; ranges and If-None-Match are honoured."""
+    """samples.parquet, pairs.parquet or manifest.json.
+
+    Honours Range, If-Range, If-None-Match; the ETag is its SHA-256.
+    """
     if name not in MEDIA_TYPES:
         raise NotFoundError(f"A manifest has no file {name!r}.", f"It has {', '.join(MEDIA_TYPES)}.")
     with backend.catalog.session() as session:
         row = found(session, Manifest, manifest_id)
         if row.key is None:
             raise ConflictError(f"Manifest {manifest_id} is {row.state}.", "Wait until it succeeded.")
-        key = f"{row.key}/{name}"
-    return _object_response(backend, key, MEDIA_TYPES[name], name, request)
-
-
-def _object_response(backend: Backend, key: str, media_type: str, name: str, request: Request) -> Response:
-    # The key holds the hash of the manifest's content, so it names these bytes for good.
-    etag = f'"{key.split("/")[1][:32]}-{name}"'
+        prefix = row.key
+    sha256 = _sha256(backend, prefix, name)
+    etag = f'"{sha256}"'
     headers = {
         "etag": etag,
-        "cache-control": "private, max-age=31536000, immutable",
+        "repr-digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
+        "cache-control": IMMUTABLE,
         "accept-ranges": "bytes",
         "content-disposition": f'attachment; filename="{name}"',
     }
-    if etag in request.headers.get("if-none-match", ""):
+    if request.headers.get("if-none-match", "").strip() == "*" or etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    size = backend.objects.head(key).size
-    span = _range(request.headers.get("range"), size)
-    if span is None:
-        headers["content-length"] = str(size)
-        return StreamingResponse(backend.objects.stream(key), media_type=media_type, headers=headers)
-    start, end = span
-    headers |= {"content-range": f"bytes {start}-{end}/{size}"}
-    return Response(backend.objects.get_range(key, start, end - start + 1), 206, headers, media_type)
+    size = backend.objects.head(f"{prefix}/{name}").size
+    asked = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
+    span = _range(asked, size)
+    start, end = span or (0, size - 1)
+    headers["content-length"] = str(end - start + 1)
+    if span is not None:
+        headers["content-range"] = f"bytes {start}-{end}/{size}"
+    return StreamingResponse(
+        _pieces(backend.objects, f"{prefix}/{name}", start, end),
+        status_code=200 if span is None else 206,
+        media_type=MEDIA_TYPES[name],
+        headers=headers,
+    )
+
+
+def _sha256(backend: Backend, prefix: str, name: str) -> str:
+    """A file's hash; the tables' stand in the description, so no table is read for it."""
+    description = backend.objects.get(f"{prefix}/{DESCRIPTION}")
+    if name == DESCRIPTION:
+        return hashlib.sha256(description).hexdigest()
+    return str(json.loads(description)["tables"][name]["sha256"])
+
+
+def _pieces(objects: Objects, key: str, start: int, end: int) -> Iterator[bytes]:
+    for place in range(start, end + 1, PART):
+        yield objects.get_range(key, place, min(PART, end + 1 - place))
 
 
 def _range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte of a single range; None to send everything."""
+    """First and last byte of a single range; None to send everything, as for forms this server does not know.
+
+    Raises a 416 for a range that lies outside the file.
+    """
     match = BYTE_RANGE.fullmatch(header.strip()) if header else None
-    if match is None or match.group(0) == "bytes=-":
+    if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()
+    if first and last and int(last) < int(first):
+        return None
     start = int(first) if first else max(0, size - int(last))
     end = min(int(last), size - 1) if first and last else size - 1
     if start > end:
-        raise InputError(f"The range {header} lies outside the file's {size} bytes.")
+        raise HTTPException(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            f"The range lies outside the file's {size} bytes. Ask for a part of it, or for all without Range.",
+            headers={"content-range": f"bytes */{size}"},
+        )
     return start, end

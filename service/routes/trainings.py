@@ -5,13 +5,15 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.orm import Session
 
 from service import schemas
 from service.events import job_events
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
 from service.views import found, training_view
 from tamis.errors import ConflictError
-from tamis.store.catalog import Manifest, Metric, Training, cancel, new_id
+from tamis.store.catalog import cancel
+from tamis.store.schema import Manifest, Metric, Training, new_id
 
 router = APIRouter(prefix="/trainings", tags=["trainings"])
 
@@ -20,22 +22,20 @@ router = APIRouter(prefix="/trainings", tags=["trainings"])
 def create_training(
     body: schemas.NewTraining, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.TrainingView:
-    with backend.catalog.session() as session:
+    def make(session: Session) -> Training:
+        manifest = found(session, Manifest, body.manifest)
+        if manifest.key is None:
+            raise ConflictError(f"Manifest {manifest.id} is {manifest.state}.", "Wait until it succeeded.")
+        row = Training(id=new_id("tr"), manifest_id=manifest.id, parameters=body.model_dump(exclude={"manifest"}))
+        row.requeue("waiting for a worker")
+        session.add(row)
+        session.flush()
+        backend.jobs.enqueue(session, "training", row.id)
+        return row
 
-        def make() -> Training:
-            manifest = found(session, Manifest, body.manifest)
-            if manifest.key is None:
-                raise ConflictError(f"Manifest {manifest.id} is {manifest.state}.", "Wait until it succeeded.")
-            row = Training(id=new_id("tr"), manifest_id=manifest.id, parameters=body.model_dump(exclude={"manifest"}))
-            row.requeue("waiting for a worker")
-            session.add(row)
-            session.flush()
-            backend.jobs.enqueue(session, "training", row.id)
-            return row
-
-        row = create_once(session, Training, "trainings", key, body, make)
-        located(response, f"/trainings/{row.id}")
-        return training_view(row)
+    made = create_once(backend, Training, "trainings", key, body, make, training_view)
+    located(response, f"/trainings/{made.id}")
+    return made
 
 
 @router.get("")

@@ -1,0 +1,53 @@
+"""The pages and their addresses."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse
+
+from service.dashboard.render import page
+from service.dashboard.session import require_page, session_pages
+from service.dashboard.views import PageViews
+from tamis.store.schema import now
+
+Cursor = Annotated[str | None, Query(max_length=500)]
+
+
+def pages(views: PageViews) -> APIRouter:
+    router = APIRouter()
+    router.include_router(session_pages())
+    router.include_router(_guarded_pages(views), dependencies=[Depends(require_page)])
+    return router
+
+
+def _guarded_pages(views: PageViews) -> APIRouter:
+    router = APIRouter(default_response_class=HTMLResponse)
+
+    @router.get("/")
+    def datasets(request: Request, cursor: Cursor = None) -> HTMLResponse:
+        since = _now()
+        return page(request, "datasets.html", **views.datasets(cursor), since=since)
+
+    @router.get("/datasets/{dataset_id}")
+    def dataset(request: Request, dataset_id: str, quarantine: Cursor = None) -> HTMLResponse:
+        since = _now()
+        found = views.dataset(dataset_id, quarantine)
+        return page(request, "dataset.html", **found, since=since, quarantine_cursor=quarantine)
+
+    @router.get("/curations/{curation_id}")
+    def curation(request: Request, curation_id: str, sort: str = "-similarity", cursor: Cursor = None) -> HTMLResponse:
+        since = _now()
+        found = views.curation(curation_id, sort, cursor)
+        return page(request, "curation.html", **found, since=since, sort=sort)
+
+    @router.get("/jobs")
+    def jobs(request: Request) -> HTMLResponse:
+        since = _now()
+        return page(request, "jobs.html", jobs=views.jobs(), since=since)
+
+    return router
+
+
+def _now() -> str:
+    """Taken before a page's values are read: what ends later is news to the page."""
+    return now().isoformat()

@@ -1,0 +1,6 @@
+/** The custom elements of all pages. */
+
+import "./decisions.js";
+import "./jobs.js";
+import "./manifests.js";
+import "./starter.js";

@@ -1,0 +1,23 @@
+/** The words for numbers and names, as render.py has them for the server. */
+
+const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+/** `text` with what cannot be seen written out. @param {string} text */
+export function plain(text) {
+  return text.replace(INVISIBLE, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/** @param {number} value */
+export function number(value) {
+  return value.toLocaleString("en-US");
+}
+
+/** `value` and what it is of. @param {number} value @param {number} total */
+export function part(value, total) {
+  return `${number(value)} of ${number(total)} (${Number(((100 * value) / total).toPrecision(3))} %)`;
+}
+
+/** @param {string} moment */
+export function when(moment) {
+  return `${new Date(moment).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}

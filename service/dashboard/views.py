@@ -1,0 +1,108 @@
+"""What the pages show, as plain values: the API's own answers, put together page by page."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.backend import Backend
+from service.dashboard.histogram import Chart, draw
+from service.pairs import pairs_page
+from service.samples import quarantine_page, spread_samples
+from service.views import (
+    ACTIVE_STATES,
+    curation_view,
+    dataset_view,
+    decision_view,
+    decisions_query,
+    found,
+    job_views,
+    manifest_view,
+)
+from tamis.store.catalog import page
+from tamis.store.schema import Curation, Dataset, Decision, Manifest
+
+DATASETS = 50
+CURATIONS = 50
+PAIRS = 25
+THUMBNAILS = 24
+QUARANTINED = 20
+
+Values = dict[str, Any]
+
+
+class PageViews:
+    """Reads what the pages need; raises NotFoundError for what does not exist."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def datasets(self, cursor: str | None) -> Values:
+        """A page of data sets, each with the latest of its curations, and the jobs that run or wait."""
+        with self._backend.catalog.session() as session:
+            rows, following = page(session, sa.select(Dataset), Dataset, cursor, DATASETS)
+            ids = [row.id for row in rows]
+            # Ids sort by time, so the largest is the latest.
+            newest = sa.select(sa.func.max(Curation.id)).where(Curation.dataset_id.in_(ids))
+            query = sa.select(Curation).where(Curation.id.in_(newest.group_by(Curation.dataset_id)))
+            latest = {row.dataset_id: curation_view(row).model_dump(mode="json") for row in session.scalars(query)}
+            items = [{**dataset_view(row).model_dump(mode="json"), "latest": latest.get(row.id)} for row in rows]
+        return {"items": items, "next": following, "jobs": self.jobs(only_active=True)}
+
+    def dataset(self, dataset_id: str, quarantine_cursor: str | None) -> Values:
+        with self._backend.catalog.session() as session:
+            dataset = dataset_view(found(session, Dataset, dataset_id)).model_dump(mode="json")
+            query = sa.select(Curation).where(Curation.dataset_id == dataset_id)
+            rows, _ = page(session, query, Curation, None, CURATIONS)
+            curations = [curation_view(row).model_dump(mode="json") for row in rows]
+        jobs = [job for job in self.jobs(only_active=True) if job["dataset"] == dataset_id]
+        if dataset["state"] != "succeeded":
+            return {"dataset": dataset, "curations": curations, "jobs": jobs, "thumbnails": [], "quarantine": None}
+        return {
+            "dataset": dataset,
+            "curations": curations,
+            "jobs": jobs,
+            "thumbnails": spread_samples(self._backend, dataset_id, THUMBNAILS),
+            "quarantine": quarantine_page(self._backend, dataset_id, cursor=quarantine_cursor, limit=QUARANTINED),
+        }
+
+    def curation(self, curation_id: str, sort: str, cursor: str | None) -> Values:
+        """A curation with its chart, a page of its pairs and its manifests; without them before it has a result."""
+        with self._backend.catalog.session() as session:
+            row = found(session, Curation, curation_id)
+            curation = curation_view(row).model_dump(mode="json")
+            query = sa.select(Manifest).where(Manifest.curation_id == curation_id)
+            rows, _ = page(session, query, Manifest, None, CURATIONS)
+            manifests = [manifest_view(each).model_dump(mode="json") for each in rows]
+            chart = _chart(row.summary) if row.summary else None
+        if chart is None:
+            return {"curation": curation, "manifests": [], "chart": None, "pairs": None, "verdicts": {}}
+        pairs = pairs_page(self._backend, curation_id, sort=sort, cursor=cursor, limit=PAIRS)
+        shown = {pair[side]["index"] for pair in pairs["items"] for side in ("a", "b")}
+        return {
+            "curation": curation,
+            "manifests": manifests,
+            "chart": chart,
+            "pairs": pairs,
+            "verdicts": self._verdicts(curation_id, shown),
+        }
+
+    def jobs(self, only_active: bool = False) -> list[Values]:
+        with self._backend.catalog.session() as session:
+            views = [view.model_dump(mode="json") for view in job_views(session)]
+        return [view for view in views if not only_active or view["state"] in ACTIVE_STATES]
+
+    def _verdicts(self, curation_id: str, samples: Iterable[int]) -> dict[int, Values]:
+        """The decision that stands for each of `samples` which has one: the latest that was not undone."""
+        query = decisions_query(curation_id).where(Decision.sample.in_(samples)).order_by(Decision.sequence)
+        with self._backend.catalog.session() as session:
+            return {
+                row.sample: decision_view(row, undone).model_dump(mode="json")
+                for row, undone in session.execute(query)
+                if not undone
+            }
+
+
+def _chart(summary: Values) -> Chart:
+    histogram, thresholds = summary["histogram"], summary["thresholds"]
+    return draw(histogram["edges"], histogram["counts"], thresholds["sim_low"], thresholds["sim_high"])

@@ -1,0 +1,91 @@
+"""A data set's samples, thumbnails and quarantine, read from the index that its ingest wrote."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.backend import Backend
+from service.cursors import read_cursor, write_cursor
+from tamis.errors import ConflictError, NotFoundError
+from tamis.store.schema import Dataset, Shard
+
+COLUMNS = "file_row_number AS index, sample_id, sha256, width, height, label, size"
+SOURCE = "read_parquet($file, file_row_number = true)"
+PAGE = "WHERE file_row_number >= $first ORDER BY file_row_number LIMIT $limit"
+SAMPLES = f"SELECT {COLUMNS} FROM {SOURCE} {PAGE}"
+SAMPLE = f"SELECT {COLUMNS} FROM {SOURCE} WHERE file_row_number = $number"
+SPREAD = f"SELECT {COLUMNS} FROM {SOURCE} WHERE list_contains($numbers, file_row_number) ORDER BY file_row_number"
+THUMBNAIL = f"SELECT shard, thumbnail_offset, thumbnail_length FROM {SOURCE} WHERE file_row_number = $number"
+QUARANTINE = f"SELECT name, reason FROM {SOURCE} {PAGE}"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What an ingest left."""
+
+    id: str
+    samples: int
+    quarantined: int
+    index_key: str
+    quarantine_key: str
+
+
+def samples_page(backend: Backend, dataset_id: str, *, cursor: str | None = None, limit: int = 100) -> dict[str, Any]:
+    """One page as {items, total, next}. Raises ConflictError before the ingest has succeeded, as all here do."""
+    stored = _stored(backend, dataset_id)
+    return _page(backend, SAMPLES, stored.index_key, stored.samples, cursor, limit)
+
+
+def quarantine_page(
+    backend: Backend, dataset_id: str, *, cursor: str | None = None, limit: int = 100
+) -> dict[str, Any]:
+    """One page of what was refused, and why."""
+    stored = _stored(backend, dataset_id)
+    return _page(backend, QUARANTINE, stored.quarantine_key, stored.quarantined, cursor, limit)
+
+
+def one_sample(backend: Backend, dataset_id: str, number: int) -> dict[str, Any]:
+    return _row(backend, _stored(backend, dataset_id), SAMPLE, number)
+
+
+def spread_samples(backend: Backend, dataset_id: str, count: int) -> list[dict[str, Any]]:
+    """At most `count` samples at even distances, because a data set's beginning is often one class alone."""
+    stored = _stored(backend, dataset_id)
+    numbers = sorted({place * stored.samples // count for place in range(count)}) if stored.samples else []
+    return backend.tables.query(SPREAD, {"file": str(backend.tables.local(stored.index_key)), "numbers": numbers})
+
+
+def thumbnail(backend: Backend, dataset_id: str, number: int) -> bytes:
+    """A WebP that fits into 96 x 96 pixels."""
+    row = _row(backend, _stored(backend, dataset_id), THUMBNAIL, number)
+    with backend.catalog.session() as session:
+        pack = session.scalar(
+            sa.select(Shard.thumbnails_key).where(Shard.dataset_id == dataset_id, Shard.ordinal == row["shard"])
+        )
+    if pack is None:
+        raise NotFoundError(f"Sample {number} has no thumbnail.")
+    return backend.objects.get_range(pack, row["thumbnail_offset"], row["thumbnail_length"])
+
+
+def _page(backend: Backend, sql: str, key: str, total: int, cursor: str | None, limit: int) -> dict[str, Any]:
+    first = read_cursor(cursor)
+    items = backend.tables.query(sql, {"file": str(backend.tables.local(key)), "first": first, "limit": limit})
+    return {"items": items, "total": total, "next": write_cursor(first + limit) if first + limit < total else None}
+
+
+def _row(backend: Backend, stored: Stored, sql: str, number: int) -> dict[str, Any]:
+    rows = backend.tables.query(sql, {"file": str(backend.tables.local(stored.index_key)), "number": number})
+    if not rows:
+        raise NotFoundError(f"Data set {stored.id} has no sample {number}.", f"It has {stored.samples}, from 0 on.")
+    return rows[0]
+
+
+def _stored(backend: Backend, dataset_id: str) -> Stored:
+    with backend.catalog.session() as session:
+        row = session.get(Dataset, dataset_id)
+        if row is None:
+            raise NotFoundError(f"There is no dataset {dataset_id}.", "GET /api/v1/datasets lists them.")
+        if row.index_key is None or row.quarantine_key is None:
+            raise ConflictError(f"Data set {dataset_id} is {row.state}.", "Wait until its ingest succeeded.")
+        return Stored(row.id, row.samples, row.quarantined, row.index_key, row.quarantine_key)

@@ -1,0 +1,95 @@
+"""A real Chromium before a real server. Every page fails its test on anything a user's console would complain of."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import Server
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from samples import digit_embeddings, digit_files, write_tar
+from windows import HOSTILE_FILE, HOSTILE_NAME, Curated, Open
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+COUNT = 200
+
+
+@pytest.fixture(scope="session")
+def curated(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Curated:
+    folder = tmp_path_factory.mktemp("curated")
+    (_, first), *others = digit_files(COUNT)
+    # The hostile file takes the first digit's place, so that the embeddings stay in order.
+    files = ((HOSTILE_FILE, first), *others, ("9/broken.png", b"no image"))
+    uploaded = server.client.upload(write_tar(folder / "digits.tar", files), HOSTILE_NAME)
+    dataset = server.client.wait(f"/datasets/{uploaded['id']}", timeout=60)
+    assert (dataset["samples"], dataset["quarantined"]) == (COUNT, 1)
+    np.save(folder / "embeddings.npy", digit_embeddings(COUNT))
+    server.client.send_embeddings(dataset["id"], folder / "embeddings.npy")
+    asked = server.client.curate(dataset["id"], encoder="embeddings", classes=10, neighbours=8)
+    return Curated(server, dataset["id"], server.client.wait(f"/curations/{asked['id']}", timeout=60)["id"])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists() and shutil.which("chromium") is None and not os.environ.get("CI"):
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, curated: Curated) -> Iterator[Open]:
+    """Opens a path of the server in a window of its own; `options` are those of a browser context."""
+    complaints: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def opening(path: str, url: str = curated.server.url, **options: Any) -> Page:
+        context = browser.new_context(base_url=url, **options)
+        contexts.append(context)
+        context.add_init_script(REPORT_VIOLATIONS)
+        context.on("request", lambda request: _check_host(request.url, url, complaints))
+        context.on(
+            "console",
+            lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
+        )
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        page = context.new_page()
+        page.goto(path)
+        return page
+
+    yield opening
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def _check_host(address: str, url: str, complaints: list[str]) -> None:
+    if not address.startswith((f"{url}/", "data:", "blob:")):
+        complaints.append(f"request to {address}")
+
+
+@pytest.fixture
+def page(open_page: Open, curated: Curated) -> Page:
+    """The curation's page."""
+    return open_page(f"/curations/{curated.curation}")

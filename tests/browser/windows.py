@@ -1,0 +1,42 @@
+"""What the browser tests share: the pages they open, and how they open them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import Server
+from playwright.sync_api import Page
+
+HOSTILE_NAME = "<script>alert(1)</script> \u202egnp.exe & <b>bold</b>"
+HOSTILE_FILE = "0/<img src=x onerror=alert(1)>.png"
+
+AXE = Path(__file__).with_name("axe.min.js").read_text()
+
+# Opens a path in a window of its own: `Open(path, url=..., **options of a browser context)`.
+Open = Callable[..., Page]
+
+
+@dataclass(frozen=True)
+class Curated:
+    """A server with one curated data set, whose name and one of whose files mean harm."""
+
+    server: Server
+    dataset: str
+    curation: str
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        return {
+            "data sets": "/",
+            "data set": f"/datasets/{self.dataset}",
+            "curation": f"/curations/{self.curation}",
+            "jobs": "/jobs",
+        }
+
+
+def violations(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds inaccessible: its rule and the first elements that break it."""
+    page.wait_for_load_state("load")
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run()")["violations"]
+    return [(each["id"], [node["html"] for node in each["nodes"][:3]]) for each in found]
