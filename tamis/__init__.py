@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from tamis import losses, theory
     from tamis.client import Client
     from tamis.curation import Curation, curate
+    from tamis.histogram import Histogram
     from tamis.manifest import Manifest, read_manifest
-    from tamis.similarity import Histogram, PairScan, pair_scan
+    from tamis.similarity import PairScan, pair_scan
 
 # Name to the module that defines it; None where the name is a module itself.
 _LAZY: dict[str, str | None] = {
     "Client": "tamis.client",
     "Curation": "tamis.curation",
-    "Histogram": "tamis.similarity",
+    "Histogram": "tamis.histogram",
     "Manifest": "tamis.manifest",
     "PairScan": "tamis.similarity",
     "curate": "tamis.curation",

@@ -13,6 +13,7 @@ from tamis.version import __version__
 Result = dict[str, Any] | None
 DONE, FAILED, USAGE = 0, 1, 2
 SERVER = "http://127.0.0.1:8080"
+MAX_SEED = 2**31 - 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = command(options)
     except TamisError as error:
         return _failed(options, error.type, str(error), USAGE if isinstance(error, InputError) else FAILED)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _failed(
+            options, "file-error", f"{place}{error.strerror or error}. Check the path, its rights and the disk.", FAILED
+        )
     except KeyboardInterrupt:
         return _failed(options, "interrupted", "Interrupted.", FAILED)
     if options.json and result is not None:
@@ -61,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--host", default="127.0.0.1", help="other than loopback needs an API key (default: %(default)s)"
     )
-    serve.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)")
+    serve.add_argument("--port", type=_whole(0, 65535), default=8080, help="0 takes a free one (default: %(default)s)")
     serve.add_argument("--data", type=Path, help="folder of database and objects (default: TAMIS_DATA or ./tamis-data)")
     serve.add_argument("--no-worker", action="store_true", help="leave the jobs to `tamis worker`")
     serve.add_argument("--reload", action="store_true", help="restart when the code changes (for development)")
@@ -84,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_argument("--strategy", default="remove", choices=["remove", "margin", "temperature", "combined"])
     curate.add_argument("--fraction", type=_auto(float), default="auto", help="share to remove, or auto")
     curate.add_argument("--epochs", type=int, help="training length of the simclr encoder")
-    curate.add_argument("--seed", type=int, default=0)
+    curate.add_argument("--seed", type=_whole(0, MAX_SEED), default=0)
 
     for name, command, text in (
         ("upload", _upload, "Sends a folder or an archive to a server as a new data set."),
@@ -113,11 +119,15 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
     train.add_argument("--baseline", action="store_true", help="ignore the manifest's flags: the control arm")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_whole(0, MAX_SEED), default=0)
 
     probe = add("probe", _probe, "Reports a linear probe of a checkpoint on labelled images.")
     probe.add_argument("checkpoint", type=Path)
     probe.add_argument("source", type=Path, help="labelled folder, zip, tar or IDX file")
+
+    bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
+    bench.add_argument("name", choices=["scan", "recut"])
+    bench.add_argument("--count", type=int, help="samples (default: the documented figure's)")
 
     keys = add("keys", _keys, "Creates, lists and revokes API keys of the server whose data are here.")
     keys.add_argument("action", choices=["create", "list", "revoke"])
@@ -132,6 +142,17 @@ def _auto(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
     number_or_auto.__name__ = f"{getattr(kind, '__name__', 'value')} or auto"
     return number_or_auto
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def number_from_to(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not from {low} to {high}")
+        return value
+
+    number_from_to.__name__ = f"number from {low} to {high}"
+    return number_from_to
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -270,6 +291,20 @@ def _probe(options: argparse.Namespace) -> Result:
         result = probe_checkpoint(options.checkpoint, options.source, progress=step("embed"))
     print(result.describe())
     return result.as_json()
+
+
+def _bench(options: argparse.Namespace) -> Result:
+    import importlib
+
+    try:
+        benchmark = importlib.import_module(f"benchmarks.{options.name}")
+    except ImportError as error:
+        raise InputError("The benchmarks are not installed.", "Run this in a checkout of the repository.") from error
+    found: dict[str, Any] = {}
+    for name, figures in benchmark.run(**({"count": options.count} if options.count else {})):
+        found[name] = figures
+        print(f"{name}: {json.dumps(figures)}")
+    return found
 
 
 def _keys(options: argparse.Namespace) -> Result:

@@ -24,11 +24,11 @@ from tamis.difficulty import (
 )
 from tamis.errors import InputError
 from tamis.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
+from tamis.histogram import Histogram, exact_edges
 from tamis.manifest import Manifest
 from tamis.rows import Embeddings, Rows
 from tamis.selection import SampleTable, make_manifest
-from tamis.similarity import Histogram, computes_bf16, pair_scan
-from tamis.similarity_cpu import Progress, exact_edges
+from tamis.similarity import Progress, computes_bf16, pair_scan
 
 EXACT_LIMIT = 200_000
 BINS = 2048

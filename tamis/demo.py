@@ -77,7 +77,7 @@ def describe(found: dict[str, Any]) -> str:
         if probe is not None
     ]
     lines += [
-        "One seed each: the difference between the two proves nothing. `tamis experiment` compares arms over seeds.",
+        "One seed each: the difference between the two proves nothing.",
         f"manifest: {found['manifest']}",
     ]
     return "\n".join(lines)

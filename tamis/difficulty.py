@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.errors import InputError
-from tamis.similarity import Histogram
+from tamis.histogram import Histogram
 
 # The paper's runs remove 8% to 20% of a training set.
 FRACTION_RANGE = 0.08, 0.20

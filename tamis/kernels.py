@@ -44,35 +44,36 @@ def tally_bf16(
     *_window: (2, m) and (2, n) int16, the lowest key and the number of keys. profile_of: (65536,) uint8, the profile
     bin of each pattern; empty for no profiles. Returns the number of hits.
     """
-    rows, columns = tile.shape
     hits = 0
-    column_low, column_span = column_window[0], column_window[1].view(np.uint16)
-    row_span = row_window[1].view(np.uint16)
-    for i in range(rows):
-        row = tile[i]
+    row_span, column_span = row_window[1].view(np.uint16), column_window[1].view(np.uint16)
+    for i in range(tile.shape[0]):
+        # Slices that begin at 0 and loops that do one thing each: what the compiler turns into vector instructions.
         start = max(0, i + first)
+        row, flag = tile[i, start:], flags[start:]
+        others_low, others_span = column_window[0, start:], column_span[start:]
         low, span = row_window[0, i], row_span[i]
-        found = np.uint8(0)
-        for j in range(start, columns):
+        for j in range(len(row)):
             bits = np.int16(row[j])
             key = np.int16(bits ^ np.int16((bits >> np.int16(15)) & np.int16(0x7FFF)))
             mine = np.uint8(np.uint16(key - low) < span)
-            theirs = np.uint8(np.uint16(key - column_low[j]) < column_span[j])
-            flags[j] = mine | theirs
-            found |= flags[j]
+            flag[j] = mine | np.uint8(np.uint16(key - others_low[j]) < others_span[j])
+        found = np.uint8(0)
+        for j in range(len(row)):
+            found |= flag[j]
         if len(profile_of):
-            for j in range(start, columns):
+            mine_profile, other_profile = row_profile[i], column_profile[start:]
+            for j in range(len(row)):
                 counts[row[j]] += 1
                 place = profile_of[row[j]]
-                row_profile[i, place] += 1
-                column_profile[j, place] += 1
+                mine_profile[place] += 1
+                other_profile[j, place] += 1
         else:
-            for j in range(start, columns):
+            for j in range(len(row)):
                 counts[row[j]] += 1
         if found:
-            for j in range(start, columns):
-                if flags[j]:
-                    hit_row[hits], hit_column[hits] = i, j
+            for j in range(len(row)):
+                if flag[j]:
+                    hit_row[hits], hit_column[hits] = i, start + j
                     hits += 1
     return hits
 
@@ -93,31 +94,31 @@ def tally_f32(
 ) -> int:
     """As `tally_bf16` on float32 similarities: counts (bins,) over [-1, 1], windows (2, m) and (2, n) float32 of the
     lowest similarity and the first too high."""
-    rows, columns = tile.shape
-    middle = len(counts) // 2
     hits = 0
-    column_low, column_high = column_window[0], column_window[1]
-    for i in range(rows):
-        row = tile[i]
+    middle = len(counts) // 2
+    for i in range(tile.shape[0]):
         start = max(0, i + first)
+        row, flag = tile[i, start:], flags[start:]
+        others_low, others_high = column_window[0, start:], column_window[1, start:]
         low, high = row_window[0, i], row_window[1, i]
-        found = np.uint8(0)
-        for j in range(start, columns):
+        for j in range(len(row)):
             mine = np.uint8(low <= row[j]) & np.uint8(row[j] < high)
-            theirs = np.uint8(column_low[j] <= row[j]) & np.uint8(row[j] < column_high[j])
-            flags[j] = mine | theirs
-            found |= flags[j]
-        for j in range(start, columns):
+            flag[j] = mine | (np.uint8(others_low[j] <= row[j]) & np.uint8(row[j] < others_high[j]))
+        found = np.uint8(0)
+        for j in range(len(row)):
+            found |= flag[j]
+        mine_profile, other_profile = row_profile[i], column_profile[start:]
+        for j in range(len(row)):
             # Multiplying by a power of two and flooring are exact in float32; adding one first would not be.
             place = min(max(int(np.floor(row[j] * np.float32(middle))) + middle, 0), 2 * middle - 1)
             counts[place] += 1
             if len(profile_of):
-                row_profile[i, profile_of[place]] += 1
-                column_profile[j, profile_of[place]] += 1
+                mine_profile[profile_of[place]] += 1
+                other_profile[j, profile_of[place]] += 1
         if found:
-            for j in range(start, columns):
-                if flags[j]:
-                    hit_row[hits], hit_column[hits] = i, j
+            for j in range(len(row)):
+                if flag[j]:
+                    hit_row[hits], hit_column[hits] = i, start + j
                     hits += 1
     return hits
 
@@ -153,6 +154,7 @@ class Best(NamedTuple):
 
     partners: (N, places) int32 and values: (N, places) float32, of which the first size[i] are used. size: (N,) int32.
     cut: (N,) float32, what a value must reach. error: (N,) float32, how far a value may be from the exact similarity.
+    What is used together lies together in memory: see `best_of`.
     """
 
     k: int
@@ -162,6 +164,24 @@ class Best(NamedTuple):
     size: Array
     cut: Array
     error: Array
+
+
+def best_of(k: int, high: float, places: int, low: float, error: Array) -> Best:
+    """No candidates yet, and cuts that let nothing through that may lie below `low`."""
+    candidates = np.empty((len(error), places, 2), np.int32)
+    state = np.zeros((len(error), 4), np.int32)
+    best = Best(
+        k,
+        high,
+        partners=candidates[:, :, 0],
+        values=candidates.view(np.float32)[:, :, 1],
+        size=state[:, 0],
+        cut=state.view(np.float32)[:, 1],
+        error=state.view(np.float32)[:, 2],
+    )
+    best.error[:] = error
+    best.cut[:] = np.float32(low) - error
+    return best
 
 
 @compiled_sum

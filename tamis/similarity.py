@@ -1,59 +1,22 @@
 """The exact pair scan: all N(N-1)/2 cosine similarities, streamed through blocks and never held at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tamis.device import resolve_device
 from tamis.errors import InputError
+from tamis.histogram import Histogram, exact_edges
 from tamis.rows import Embeddings, Rows
-from tamis.similarity_cpu import Progress, Scan, Task, exact_edges, multiplies_bf16
+
+Progress: TypeAlias = Callable[[int, int], None]
 
 # Up to so many samples float32 is fast enough, and its histogram is exact at every edge.
 FLOAT32_LIMIT = 8192
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Similarities of unordered pairs.
-
-    edges: (B+1,) float64, from -1 to 1, each exactly representable in float32.
-    counts: (B,) int64; bin b holds edges[b] <= s < edges[b+1], the last one its upper edge too.
-    exact_edges: the edges at which counts are those of the similarities as computed; in bf16 those that round alike are
-        spread evenly over up to four bins, and what is read between such edges is interpolated.
-    exact: whether every pair was counted; else the counts are of pairs with a random reference set.
-    error: bound on the error of any share read from it, at 95% confidence (0 when exact), by the
-        Dvoretzky-Kiefer-Wolfowitz inequality over the reference samples.
-    """
-
-    edges: npt.NDArray[np.float64]
-    counts: npt.NDArray[np.int64]
-    exact_edges: npt.NDArray[np.float64]
-    exact: bool = True
-    error: float = 0.0
-
-    @property
-    def total(self) -> int:
-        return int(self.counts.sum())
-
-    def share_above(self, similarity: float) -> float:
-        """Share of pairs at or above `similarity`: exact at an edge, linear between two."""
-        cumulative = np.concatenate([[0], np.cumsum(self.counts)])
-        below = np.interp(similarity, self.edges, cumulative.astype(np.float64))
-        return float(1.0 - below / cumulative[-1])
-
-    def quantile(self, share: float) -> float:
-        """The similarity that `share` of the pairs reach or exceed, linear inside a bin."""
-        if not 0.0 <= share <= 1.0:
-            raise InputError(f"A share lies between 0 and 1; {share} does not.")
-        above = np.cumsum(self.counts[::-1]).astype(np.float64)
-        target = share * above[-1]
-        bin_from_top = int(np.searchsorted(above, target))
-        before = above[bin_from_top - 1] if bin_from_top else 0.0
-        inside = (target - before) / max(above[bin_from_top] - before, 1.0)
-        top = len(self.counts) - bin_from_top
-        return float(self.edges[top] - inside * (self.edges[top] - self.edges[top - 1]))
 
 
 @dataclass(frozen=True)
@@ -105,6 +68,8 @@ def pair_scan(
 
     Raises InputError for fewer than 4 samples, for rows that are zero or not finite, and when all rows are equal.
     """
+    from tamis.similarity_cpu import Scan, Task  # brings numba, which training alone does not need
+
     if bins < 2 or bins & (bins - 1):
         raise InputError(f"bins is {bins}.", "Use a power of two.")
     resolve_device(device)
@@ -137,7 +102,9 @@ def pair_scan(
 
 def computes_bf16(count: int) -> bool:
     """Whether a scan of so many samples computes in bf16 on this machine."""
-    return count > FLOAT32_LIMIT and multiplies_bf16()
+    # AVX512-BF16 and AMX; elsewhere bf16 is emulated and slower than float32.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return count > FLOAT32_LIMIT and any(check() for check in checks if check is not None)
 
 
 def _profile_of_bin(
@@ -148,12 +115,3 @@ def _profile_of_bin(
     if len(profile_edges) > 256:
         raise InputError(f"There are {len(profile_edges)} profile edges.", "Use at most 256.")
     return (np.searchsorted(profile_edges, edges[:-1], side="right") - 1).astype(np.uint8)
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"The device {device} is not available.", "Use cpu, or install a CUDA build of PyTorch.")
-    return torch.device(device)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from tamis import kernels
+from tamis.histogram import key_of_pattern, pattern_bins, pattern_values
 from tamis.rows import Rows
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -58,12 +59,6 @@ class Found:
     similarities: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64]
     profile: npt.NDArray[np.int32]
-
-
-def multiplies_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware (AVX512-BF16 or AMX), so that it pays."""
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check is not None)
 
 
 class Scan:
@@ -224,22 +219,14 @@ class _Best:
     """Each row's candidates for its k most similar partners in the band."""
 
     def __init__(self, rows: Rows, task: Task, own: _Operand, other: _Operand, ids: npt.NDArray[np.int64]) -> None:
-        count, bf16 = len(rows), own.values.dtype == torch.bfloat16
+        bf16 = own.values.dtype == torch.bfloat16
         self._task, self._bf16 = task, bf16
-        self._value_of = _pattern_values() if bf16 else np.empty(0, np.float32)
+        self._value_of = pattern_values() if bf16 else np.empty(0, np.float32)
         self._exact = kernels.Exact(*rows.plain(), rows.norms.numpy())
         slack = 4 * ACCUMULATION * rows.dimension + (HALF_ULP if bf16 else 0.0)
         error = own.error + other.error.max() + np.float32(slack)
         places = min(4 * task.k, task.k + len(ids))
-        self._best = kernels.Best(
-            k=task.k,
-            high=task.high,
-            partners=np.empty((count, places), np.int32),
-            values=np.empty((count, places), np.float32),
-            size=np.zeros(count, np.int32),
-            cut=np.float32(task.low) - error,
-            error=error,
-        )
+        self._best = kernels.best_of(task.k, task.high, places, task.low, error)
         if task.k:
             self._seed(own, other, ids)
         self._first_cut = self._best.cut.copy()
@@ -326,53 +313,12 @@ class _Space:
         self.column_profile[:] = 0
 
 
-def exact_edges(bins: int, *, bf16: bool) -> npt.NDArray[np.float64]:
-    """The edges of the uniform histogram at which its counts are exact: those that no pattern's values lie around."""
-    exact = np.ones(bins + 1, np.bool_)
-    if bf16:
-        for first, last in zip(*pattern_bins(bins), strict=True):
-            exact[first + 1 : last] = False
-    edges: npt.NDArray[np.float64] = np.linspace(-1.0, 1.0, bins + 1)[exact]
-    return edges
-
-
-def pattern_bins(bins: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(65536,) each: the bins from first to before last that the values rounding to a bf16 pattern lie in.
-
-    Where a pattern's values begin or end inside a bin, it counts for the bin of the pattern itself.
-    """
-    order = np.argsort(_key_of_pattern(np.arange(2**16, dtype=np.uint16)), kind="stable")
-    with np.errstate(invalid="ignore"):
-        values = np.clip(np.nan_to_num(_pattern_values()[order].astype(np.float64), nan=1.0), -1.0, 1.0)
-    between = (values[:-1] + values[1:]) / 2
-    low, high = np.r_[-1.0, between] * (bins // 2), np.r_[between, 1.0] * (bins // 2)
-    inside = np.floor(values * (bins // 2))
-    first = np.where(low == np.floor(low), low, inside)
-    last = np.where(high == np.floor(high), high, inside + 1)
-    first, last = (np.clip(edge + bins // 2, 0, bins).astype(np.int64) for edge in (first, last))
-    first = np.minimum(first, bins - 1)
-    last = np.maximum(last, first + 1)
-    unordered = np.empty(2**16, np.int64), np.empty(2**16, np.int64)
-    unordered[0][order], unordered[1][order] = first, last
-    return unordered
-
-
-def _pattern_values() -> npt.NDArray[np.float32]:
-    return (np.arange(2**16, dtype=np.uint32) << 16).view(np.float32)
-
-
 def _patterns(values: torch.Tensor) -> npt.NDArray[np.uint16]:
     return values.view(torch.int16).numpy().view(np.uint16)
 
 
 def _key(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    return _key_of_pattern((values.view(np.uint32) >> 16).astype(np.uint16))
-
-
-def _key_of_pattern(patterns: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
-    """Orders patterns as the values they stand for."""
-    bits = patterns.view(np.int16)
-    return (bits ^ ((bits >> 15) & 0x7FFF)).astype(np.int32)
+    return key_of_pattern((values.view(np.uint32) >> 16).astype(np.uint16))
 
 
 def _rank(mean: float) -> int:

@@ -1,0 +1,66 @@
+"""What the benchmarks share: clocks, memory, and the machine's limits."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def seconds(work: Callable[[], Any], repeats: int = 1) -> float:
+    """The least of several runs: what the work takes when nothing else disturbs the machine."""
+    return min(_timed(work) for _ in range(repeats))
+
+
+def product_peak(dtype: torch.dtype, size: int = 4096, repeats: int = 5) -> float:
+    """Operations a second of one large square matrix product, a multiplication and an addition counting as two."""
+    left = torch.randn(size, size).to(dtype)
+    return 2 * size**3 / seconds(lambda: left @ left.T, repeats)
+
+
+def in_fresh_process(function: str, **arguments: Any) -> dict[str, Any]:
+    """Calls `module:name` in a process of its own and returns its result with `peak_bytes`, the memory it took at most
+    beyond what it held when the call began."""
+    program = (
+        "import importlib, json, resource, sys\n"
+        "module, name = sys.argv[1].split(':')\n"
+        "work = getattr(importlib.import_module(module), name)\n"
+        "result = work(**json.loads(sys.argv[2]))\n"
+        "print(json.dumps({**result, 'peak_bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024"
+        " - result.pop('bytes_before')}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, function, json.dumps(arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def resident_bytes() -> int:
+    """Memory this process holds now."""
+    with open("/proc/self/statm") as file:  # noqa: PTH123  not a file in the usual sense
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine() -> dict[str, Any]:
+    model = "unknown"
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            model = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {"cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,165 @@
+"""Contrastive losses that treat difficult pairs apart: InfoNCE and the spectral loss, with margins and temperatures."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch.nn import functional
+
+from tamis.errors import InputError
+
+PerPair: TypeAlias = "float | torch.Tensor"
+
+
+@dataclass(frozen=True)
+class InfoNCE:
+    """NT-Xent over the 2B views of B samples (Chen et al. 2020, section 2.1; difficult pairs: Zhang et al. 2026,
+    section 4).
+
+    logit_ij = (s_ij + margin_ij * p_ij) / (temperature * (temperature_scale_ij if p_ij else 1)), s the cosine; a view
+    is never compared with itself, and the two views of a sample, the positives, are never difficult.
+
+    Calling it takes
+    z1, z2: (B, d) float, the two views of the samples, row by row; B >= 2.
+    difficult: (B, B) bool, p over samples, or None. It holds for all four combinations of views and in both
+        orientations; its diagonal is ignored.
+    margin, temperature_scale: floats, or (B, B) tensors, used only where a pair is difficult. A pair flagged in one
+        orientation alone takes that orientation's values in both.
+    and returns the mean over the 2B views, a scalar tensor (half precision is raised to float32).
+
+    Raises InputError for unfitting shapes or types, and for temperatures that are not positive.
+
+    >>> z1 = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> loss = InfoNCE(temperature=0.5)
+    >>> round(float(loss(z1, z1)), 4)
+    0.2395
+    >>> difficult = torch.tensor([[False, True], [True, False]])
+    >>> round(float(loss(z1, z1, difficult, margin=0.2)), 4)
+    0.3392
+    """
+
+    temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_positive("temperature", self.temperature)
+
+    def __call__(
+        self,
+        z1: torch.Tensor,
+        z2: torch.Tensor,
+        difficult: torch.Tensor | None = None,
+        margin: PerPair = 0.0,
+        temperature_scale: PerPair = 1.0,
+    ) -> torch.Tensor:
+        views = functional.normalize(_views(z1, z2), dim=1)
+        count = len(z1)
+        similarity = (views @ views.T).view(2, count, 2, count)
+        logits = _adjusted(similarity, difficult, margin, temperature_scale).reshape(2 * count, 2 * count)
+        itself = torch.eye(2 * count, dtype=torch.bool, device=logits.device)
+        logits = (logits / self.temperature).masked_fill(itself, -math.inf)
+        return functional.cross_entropy(logits, torch.arange(2 * count, device=logits.device).roll(count))
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """The spectral contrastive loss (HaoChen et al. 2021, section 3.2; difficult pairs: Zhang et al. 2026, section 4).
+
+    L = -2 E[f(x).f(x+)] + E[(f(x).f(x'))^2], the first mean over the B positives, the second over the views of
+    different samples of the batch. On difficult pairs f.f' becomes (f.f' + margin) / temperature_scale. In expectation
+    L is ||A_bar - F F^T||_F^2 up to a constant, rows of F being sqrt(w_x) f(x).
+
+    Called as `InfoNCE` is, on features that are not normalised, and raises the same.
+
+    >>> f = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    >>> float(Spectral()(f, f))
+    -1.25
+    >>> difficult = torch.tensor([[False, True], [False, False]])
+    >>> float(Spectral()(f, f, difficult, margin=0.5))
+    -0.5
+    """
+
+    def __call__(
+        self,
+        z1: torch.Tensor,
+        z2: torch.Tensor,
+        difficult: torch.Tensor | None = None,
+        margin: PerPair = 0.0,
+        temperature_scale: PerPair = 1.0,
+    ) -> torch.Tensor:
+        views = _views(z1, z2)
+        count = len(z1)
+        product = _adjusted((views @ views.T).view(2, count, 2, count), difficult, margin, temperature_scale)
+        itself = torch.eye(count, dtype=torch.bool, device=views.device)
+        negatives = product.square().sum((0, 2)).masked_fill(itself, 0.0).sum() / (4 * count * (count - 1))
+        return negatives - 2 * (views[:count] * views[count:]).sum(1).mean()
+
+
+def in_band(similarity: torch.Tensor, pos_high: float, pos_low: float) -> torch.Tensor:
+    """The difficult pairs of a batch, found online: Sim_posLow <= s < Sim_posHigh (Zhang et al. 2026, section 3).
+
+    similarity: (B, B) float. pos_high < pos_low: shares of the off-diagonal similarities in descending order, each
+    standing for the smallest similarity within that share. Returns (B, B) bool, False on the diagonal.
+    Raises InputError when the matrix is not square or the shares are not in order within [0, 1].
+
+    >>> s = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, 0.5], [0.1, 0.5, 1.0]])
+    >>> in_band(s, pos_high=1 / 3, pos_low=2 / 3).int().tolist()
+    [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
+    """
+    count = len(similarity)
+    if similarity.shape != (count, count) or count < 2:
+        raise InputError(f"The similarities have shape {tuple(similarity.shape)}.", "Give a square matrix.")
+    if not 0.0 <= pos_high < pos_low <= 1.0:
+        raise InputError(f"pos_high {pos_high} and pos_low {pos_low} are not in order within 0 to 1.")
+    other = ~torch.eye(count, dtype=torch.bool, device=similarity.device)
+    descending = similarity.masked_select(other).sort(descending=True).values
+
+    def at(share: float) -> torch.Tensor:
+        # Less a hair, so that a share such as 1/3 of 6 pairs does not round up to a third pair.
+        last = math.ceil(share * len(descending) - 1e-9) - 1
+        return descending[last] if last >= 0 else descending.new_tensor(math.inf)
+
+    return (similarity >= at(pos_low)) & (similarity < at(pos_high)) & other
+
+
+def _views(z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:
+    if z1.ndim != 2 or z1.shape != z2.shape or len(z1) < 2:
+        raise InputError(
+            f"The two views have shapes {tuple(z1.shape)} and {tuple(z2.shape)}.",
+            "Give two (B, d) tensors of the same samples, at least two.",
+        )
+    if not (z1.is_floating_point() and z2.is_floating_point()):
+        raise InputError(f"The two views are of types {z1.dtype} and {z2.dtype}.", "Give floats.")
+    views = torch.cat([z1, z2])
+    return views.float() if views.dtype in (torch.float16, torch.bfloat16) else views
+
+
+def _adjusted(
+    similarity: torch.Tensor, difficult: torch.Tensor | None, margin: PerPair, temperature_scale: PerPair
+) -> torch.Tensor:
+    """(2, B, 2, B) similarities of views, shifted and scaled where their samples are a difficult pair."""
+    count = similarity.shape[1]
+    for name, value in (("difficult", difficult), ("margin", margin), ("temperature_scale", temperature_scale)):
+        if isinstance(value, torch.Tensor) and value.shape != (count, count):
+            raise InputError(f"{name} has shape {tuple(value.shape)}.", f"Give ({count}, {count}), the batch's pairs.")
+    if not isinstance(temperature_scale, torch.Tensor):
+        _check_positive("temperature_scale", temperature_scale)
+    if difficult is None:
+        return similarity
+    if difficult.dtype != torch.bool:
+        raise InputError(f"difficult is of type {difficult.dtype}.", "Give bool.")
+    given = difficult & ~torch.eye(count, dtype=torch.bool, device=difficult.device)
+    shift = _on_pairs(similarity, given, margin, 0.0)
+    scale = _on_pairs(similarity, given, temperature_scale, 1.0)
+    return (similarity + shift[:, None, :]) / scale[:, None, :]
+
+
+def _on_pairs(like: torch.Tensor, given: torch.Tensor, value: PerPair, elsewhere: float) -> torch.Tensor:
+    """(B, B): `value` on the pairs flagged in either orientation, `elsewhere` on the others."""
+    values = torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(given.shape)
+    return torch.where(given, values, torch.where(given.T, values.T, elsewhere))
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise InputError(f"{name} is {value}.", "Give a positive number.")

@@ -1,0 +1,434 @@
+"""The trainer: interrupted and taken up it ends in the same bits, and it trains on what the manifest says."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tamis.encoders import EncoderSpec, fingerprint, load_encoder
+from tamis.errors import InputError, TamisError
+from tamis.manifest import Manifest
+from tamis.shards import ingest
+from tamis.sources import open_source
+from trainer.augment import Augmentation, augment
+from trainer.checkpoint import FileCheckpoint
+from trainer.data import ImageSet
+from trainer.pairs import DifficultPairs, manifest_pairs
+from trainer.probe import linear_probe, wilson_interval
+from trainer.run import probe_checkpoint, train_encoder, train_manifest
+from trainer.simclr import Recipe, _batches, train_simclr
+
+SPEC = EncoderSpec("small", 16)
+DIGITS = 120
+
+
+class InterruptedTrainingError(Exception):
+    """What a progress callback raises to stop a training."""
+
+
+def stop_at(step: int) -> Any:
+    def progress(done: int, total: int) -> None:
+        if done == step:
+            raise InterruptedTrainingError
+
+    return progress
+
+
+def image_set(count: int) -> ImageSet:
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 3, 16, 16), np.uint8)
+    return ImageSet(pixels, tuple(f"{number}.png" for number in range(count)))
+
+
+def some_pairs(a: Any, b: Any, margin: float = 0.1, temperature: float = 0.8) -> DifficultPairs:
+    count = len(a)
+    return DifficultPairs(
+        np.array(a, np.int64),
+        np.array(b, np.int64),
+        np.full(count, margin, np.float32),
+        np.full(count, temperature, np.float32),
+    )
+
+
+@pytest.mark.parametrize("loss", ["infonce", "spectral"])
+def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp_path: Path) -> None:
+    images, pairs = image_set(50), some_pairs(range(20), range(20, 40))
+    recipe = Recipe(epochs=10, batch_size=12, loss=loss, seed=3)
+    weight = np.random.default_rng(0).random(50).astype(np.float32)
+    whole: dict[int, dict[str, float]] = {}
+    expected = train_simclr(images, SPEC, recipe, pairs=pairs, weight=weight, on_metrics=whole.__setitem__)
+    stop = int(np.random.default_rng().integers(11, recipe.steps_for(50)))
+    checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
+    again: dict[int, dict[str, float]] = {}
+
+    def train(progress: Any) -> Any:
+        return train_simclr(
+            images,
+            SPEC,
+            recipe,
+            pairs=pairs,
+            weight=weight,
+            checkpoint=checkpoint,
+            progress=progress,
+            on_metrics=again.__setitem__,
+        )
+
+    with pytest.raises(InterruptedTrainingError):
+        train(stop_at(stop))
+    steps: list[int] = []
+    found = train(lambda done, total: steps.append(done))
+    assert 10 < steps[0] <= stop + 1, "it began anew"
+    assert fingerprint(found) == fingerprint(expected), f"interrupted at step {stop}"
+    assert again == whole
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recipe": Recipe(epochs=5, batch_size=10, seed=1)},
+        {"recipe": Recipe(epochs=5, batch_size=10, temperature=0.3)},
+        {"keep": np.arange(40) > 3},
+        {"pairs": some_pairs([1], [2])},
+        {"images": ImageSet(image_set(40).pixels, tuple("abcdefghij" * 4))},
+    ],
+    ids=["seed", "temperature", "keep", "pairs", "images"],
+)
+def test_a_checkpoint_of_other_settings_is_passed_over(changed: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
+    given: dict[str, Any] = {"images": image_set(40), "spec": SPEC, "recipe": Recipe(epochs=5, batch_size=10)}
+    with pytest.raises(InterruptedTrainingError):
+        train_simclr(**given, checkpoint=checkpoint, progress=stop_at(12))
+    first: list[int] = []
+    train_simclr(**{**given, **changed}, checkpoint=checkpoint, progress=lambda done, total: first.append(done))
+    assert first[0] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x02cposix\nsystem\n."])
+def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    steps: list[int] = []
+    images = image_set(8)
+    train_simclr(
+        images, SPEC, Recipe(), steps=2, checkpoint=FileCheckpoint(path), progress=lambda done, _: steps.append(done)
+    )
+    assert steps == [1, 2]
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    images = image_set(30)
+    torch.manual_seed(1)
+    first = train_encoder(images, SPEC, epochs=3, seed=5)
+    torch.manual_seed(2)
+    assert fingerprint(train_encoder(images, SPEC, epochs=3, seed=5)) == fingerprint(first)
+    assert fingerprint(train_encoder(images, SPEC, epochs=3, seed=6)) != fingerprint(first)
+
+
+def test_four_samples_are_enough_and_three_are_not() -> None:
+    encoder = train_encoder(image_set(4), SPEC, epochs=2)
+    assert all(torch.isfinite(value).all() for value in encoder.state_dict().values())
+    with pytest.raises(InputError, match="Only 3 samples"):
+        train_encoder(image_set(3), SPEC, epochs=2)
+
+
+def test_dropped_samples_leave_no_trace() -> None:
+    images = image_set(24)
+    keep = np.arange(24) % 3 > 0
+    blackened = ImageSet(images.pixels * keep[:, None, None, None], images.sample_ids)
+    recipe = Recipe(epochs=4, batch_size=8)
+    kept = [train_simclr(each, SPEC, recipe, keep=keep) for each in (images, blackened)]
+    assert fingerprint(kept[0]) == fingerprint(kept[1]) != fingerprint(train_simclr(images, SPEC, recipe))
+
+
+def test_margins_and_temperatures_change_the_training() -> None:
+    images = image_set(16)
+    a, b = np.tril_indices(16, -1)
+    fingerprints = {
+        fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, batch_size=8), pairs=pairs))
+        for pairs in (
+            None,
+            some_pairs(a, b, margin=0.3, temperature=1.0),
+            some_pairs(a, b, margin=0.0, temperature=0.7),
+        )
+    }
+    assert len(fingerprints) == 3
+
+
+def test_every_arm_takes_equally_many_steps() -> None:
+    recipe = Recipe(epochs=3, batch_size=10)
+    totals: list[int] = []
+    for keep in (None, np.arange(45) < 22):
+        train_simclr(image_set(45), SPEC, recipe, keep=keep, progress=lambda _, total: totals.append(total))
+    assert totals == [15] * 30
+    assert Recipe().steps_for(1797) == Recipe().epochs_for(1797) * 15
+
+
+def test_equal_weights_show_every_sample_once_a_pass_and_others_in_proportion() -> None:
+    kept = np.arange(100, 160)
+    batches = _batches(kept, np.full(60, 0.1), 20, seed=1, first=0)
+    for _ in range(3):
+        assert sorted(np.concatenate([next(batches) for _ in range(3)])) == sorted(kept)
+    weights = np.where(kept < 130, 3.0, 1.0)
+    drawn = _batches(kept, weights, 20, seed=1, first=0)
+    counts = Counter(index for _ in range(3 * 200) for index in next(drawn))
+    often = np.array([counts[index] for index in kept[:30]])
+    seldom = np.array([counts[index] for index in kept[30:]])
+    assert often == pytest.approx(300, rel=0.05)
+    assert seldom == pytest.approx(100, rel=0.1)
+    later = _batches(kept, weights, 20, seed=1, first=7)
+    fresh = _batches(kept, weights, 20, seed=1, first=0)
+    for _ in range(7):
+        next(fresh)
+    assert np.array_equal(next(later), next(fresh))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    with pytest.raises(TamisError, match="lower learning rate"):
+        train_simclr(image_set(8), SPEC, Recipe(learning_rate=1e30, loss="spectral"), steps=30)
+
+
+@pytest.mark.parametrize("values", [{"loss": "l2"}, {"epochs": 0}, {"batch_size": 3}])
+def test_recipes_out_of_range_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        Recipe(**values)
+
+
+def test_pairs_in_a_batch_are_those_of_the_whole_matrix() -> None:
+    random = np.random.default_rng(0)
+    chosen = [(a, b) for a in range(40) for b in range(a + 1, 40) if random.random() < 0.2]
+    a, b = (np.array(side, np.int64) for side in zip(*chosen, strict=True))
+    values = [random.random(len(a)).astype(np.float32) for _ in range(2)]
+    flags, margin, temperature = np.zeros((40, 40), bool), np.zeros((40, 40)), np.ones((40, 40))
+    for row, column in ((a, b), (b, a)):
+        flags[row, column], margin[row, column], temperature[row, column] = True, *values
+    pairs = DifficultPairs(a, b, *values)
+    for size in (1, 7, 60):
+        indices = random.integers(0, 40, size)
+        for found, expected in zip(pairs.in_batch(indices), (flags, margin, temperature), strict=True):
+            assert np.array_equal(found, expected[np.ix_(indices, indices)].astype(found.dtype))
+    assert not some_pairs([], []).in_batch(np.arange(5))[0].any()
+
+
+def test_augmentations_are_reproducible_bounded_and_keep_grays_gray() -> None:
+    pixels = torch.randint(0, 256, (8, 1, 64, 64), dtype=torch.uint8).expand(-1, 3, -1, -1)
+    first, second, other = (augment(pixels, Augmentation(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert first.shape == (8, 3, 64, 64)
+    assert 0 <= float(first.min()) <= float(first.max()) <= 1
+    assert torch.allclose(first[:, 0], first[:, 2], atol=1e-5)
+
+
+def test_an_augmentation_that_changes_nothing_changes_nothing() -> None:
+    pixels = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    nothing = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+    assert torch.allclose(augment(pixels, nothing, torch.Generator()), pixels / 255, atol=1e-5)
+
+
+def test_the_probe_reads_separable_labels_and_splits_by_hash_alone() -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 3, 300)
+    features = (np.eye(3)[codes] * 4 + random.normal(size=(300, 3))).astype(np.float32)
+    sha256 = [hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(300)]
+    labels = [f"class {code}" for code in codes]
+    probe = linear_probe(features, labels, sha256)
+    assert probe is not None
+    assert probe.accuracy > 0.9
+    assert (probe.low, probe.high) == wilson_interval(round(probe.accuracy * probe.test), probe.test)
+    assert probe.train + probe.test == 300
+    assert 35 < probe.test < 85
+    order = random.permutation(300)
+    assert linear_probe(features[order], [labels[n] for n in order], [sha256[n] for n in order]) == probe
+
+
+def test_no_probe_without_two_labels_of_five_samples() -> None:
+    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    sha256 = [hashlib.sha256(bytes([n])).hexdigest() for n in range(60)]
+    assert linear_probe(features, [None] * 60, sha256) is None
+    assert linear_probe(features, ["a"] * 60, sha256) is None
+    assert linear_probe(features, ["a"] * 56 + ["b"] * 4, sha256) is None
+    some = linear_probe(features, ["a"] * 20 + ["b"] * 20 + ["c"] * 4 + [None] * 16, sha256)
+    assert some is not None
+    assert (some.classes, some.train + some.test) == (2, 40)
+
+
+def digits(folder: Path) -> Path:
+    data: Any = load_digits()
+    for number in range(DIGITS):
+        path = folder / str(data.target[number]) / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((data.images[number] * 15.9).astype(np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def stored(source: Path) -> tuple[pa.Table, dict[str, bytes], list[str]]:
+    """The index of the digits, the objects ingest stored, and the shards' keys."""
+    objects: dict[str, bytes] = {}
+    result = ingest(open_source(source), objects.__setitem__)
+    return result.index, objects, [shard.key for shard in result.shards]
+
+
+def manifest_of(index: pa.Table, uris: Sequence[str] | None = None, margin: float = 0.0, **columns: Any) -> Manifest:
+    """A manifest in which every tenth sample is dropped and the first kept neighbours are a difficult pair."""
+    count = index.num_rows
+    keep = np.arange(count) % 10 > 0
+    names = index["sample_id"].to_pylist()
+    return Manifest(
+        samples=pa.table(
+            {
+                **{name: index[name] for name in ("sample_id", "sha256", "uri", "width", "height", "label")},
+                "cluster": pa.array(np.zeros(count, np.int32)),
+                "difficulty": pa.array(np.zeros(count, np.float32)),
+                "keep": keep,
+                "weight": keep.astype(np.float32),
+                "reason": ["kept" if kept else "difficult" for kept in keep],
+                **({} if uris is None else {"uri": uris}),
+                **columns,
+            }
+        ),
+        pairs=pa.table(
+            {
+                "a": [names[1]],
+                "b": [names[2]],
+                "similarity": pa.array([0.9], pa.float32()),
+                "margin": pa.array([margin], pa.float32()),
+                "temperature": pa.array([1.0], pa.float32()),
+            }
+        ),
+        description={"strategy": "margin" if margin else "remove", "counts": {}},
+    )
+
+
+def test_images_are_found_in_their_source_by_their_uris_and_in_shards(
+    source: Path, stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
+) -> None:
+    index, objects, keys = stored
+    expected = ImageSet.from_shards([objects[key] for key in keys], DIGITS, 16, tmp_path)
+    assert expected.sample_ids == tuple(index["sample_id"].to_pylist())
+    manifest = manifest_of(index)
+    in_shards = manifest_of(index, [f"tamis:{keys[0]}#{row}" for row in range(DIGITS)])
+    for found in (
+        ImageSet.from_manifest(manifest, 16, tmp_path),
+        ImageSet.from_manifest(in_shards, 16, tmp_path, images=source),
+        ImageSet.from_manifest(in_shards, 16, tmp_path, shards=objects.__getitem__),
+        ImageSet.from_manifest(manifest, 16, tmp_path, memory_limit=1000),
+    ):
+        assert np.array_equal(found.pixels, expected.pixels)
+        assert found.sample_ids == expected.sample_ids
+    assert isinstance(found.pixels, np.memmap)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_are_found_in_archives_and_idx_files(tmp_path: Path) -> None:
+    import zipfile
+
+    data = tmp_path / "data"
+    (data / "mnist").mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 256, (5, 8, 8), np.uint8)
+    header = b"\0\0\x08\x03" + b"".join(number.to_bytes(4) for number in values.shape)
+    (data / "mnist" / "train-images-idx3-ubyte").write_bytes(header + values.tobytes())
+    with zipfile.ZipFile(tmp_path / "a file.zip", "w") as archive:
+        for number, value in enumerate(values):
+            sink = io.BytesIO()
+            Image.fromarray(value).save(sink, "png")
+            archive.writestr(f"ä b/{number}#.png", sink.getvalue())
+    for source in (data, tmp_path / "a file.zip"):
+        index = ingest(open_source(source), lambda key, content: None).index
+        found = ImageSet.from_manifest(manifest_of(index), 8, tmp_path)
+        assert np.array_equal(found.pixels[:, 0], values)
+
+
+def test_missing_and_altered_images_are_named(
+    source: Path, stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
+) -> None:
+    index, _, keys = stored
+    names = index["sample_id"].to_pylist()
+    other = digits(tmp_path / "other")
+    (other / names[5]).unlink()
+    (other / names[7]).write_bytes((other / names[8]).read_bytes())
+    with pytest.raises(InputError, match=rf"1 missing: {names[5]}; 1 altered or damaged: {names[7]}"):
+        ImageSet.from_manifest(manifest_of(index), 16, tmp_path, images=other)
+    elsewhere = manifest_of(index, [f"tamis:{keys[0]}#{row}" for row in range(DIGITS)])
+    with pytest.raises(InputError, match=rf"{DIGITS} missing: {names[0]}, .*\.\.\..*--images"):
+        ImageSet.from_manifest(elsewhere, 16, tmp_path)
+
+
+def test_undecodable_samples_of_a_manifest_are_left_out(
+    stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
+) -> None:
+    index, _, _ = stored
+    reasons = ["undecodable" if row == 3 else "kept" for row in range(DIGITS)]
+    found = ImageSet.from_manifest(manifest_of(index, reason=reasons), 16, tmp_path)
+    assert len(found) == DIGITS - 1
+    assert index["sample_id"][3].as_py() not in found.sample_ids
+
+
+def test_pairs_of_unknown_samples_are_refused_and_neutral_ones_cost_nothing(
+    stored: tuple[pa.Table, dict[str, bytes], list[str]],
+) -> None:
+    index, _, _ = stored
+    names = index["sample_id"].to_pylist()
+    assert manifest_pairs(manifest_of(index), names) is None
+    pairs = manifest_pairs(manifest_of(index, margin=0.2), names)
+    assert pairs is not None
+    assert (pairs.a.tolist(), pairs.b.tolist()) == ([1], [2])
+    with pytest.raises(InputError, match="none of its samples"):
+        manifest_pairs(manifest_of(index, margin=0.2), names[2:])
+
+
+def test_arms_of_a_manifest_are_trained_probed_and_written(
+    source: Path, stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
+) -> None:
+    manifest = manifest_of(stored[0], margin=0.1).write(tmp_path / "manifest")
+    metrics: list[int] = []
+    curated = train_manifest(
+        manifest, tmp_path / "a", epochs=6, batch_size=40, on_metrics=lambda step, _: metrics.append(step)
+    )
+    control = train_manifest(manifest, tmp_path / "b", epochs=6, batch_size=40, baseline=True)
+    assert metrics == [10, 18]
+    assert (curated.arm, curated.samples, curated.steps) == ("margin", 108, 18)
+    assert (control.arm, control.samples, control.steps) == ("baseline", 120, 18)
+    assert curated.probe is not None
+    assert control.probe is not None
+    assert curated.probe.test == control.probe.test
+    assert curated.encoder_fingerprint == fingerprint(load_encoder(curated.encoder)) != control.encoder_fingerprint
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["encoder.pt", "result.json"]
+    assert set(curated.as_json()) >= {
+        "probe",
+        "steps",
+        "epochs",
+        "samples",
+        "loss",
+        "encoder",
+        "seconds",
+        "seed",
+        "arm",
+    }
+    assert "linear probe" in curated.describe()
+    probed = probe_checkpoint(curated.encoder, source)
+    assert probed.samples == DIGITS
+    assert probed.probe is not None
+    assert probed.probe.accuracy == pytest.approx(curated.probe.accuracy, abs=0.05)
+
+
+def test_a_manifest_of_embeddings_alone_cannot_be_trained_on(
+    stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
+) -> None:
+    nothing = pa.array(np.zeros(DIGITS, np.int32))
+    manifest = manifest_of(stored[0], width=nothing, height=nothing).write(tmp_path / "manifest")
+    with pytest.raises(InputError, match="Curate from the images"):
+        train_manifest(manifest, tmp_path / "out")

@@ -1,0 +1,122 @@
+"""SimCLR's augmentations (Chen et al. 2020, appendix A) as a few tensor operations on a whole batch."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+BLUR_FROM = 64
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is drawn at random, for each view of each image alike.
+
+    scale, ratio: area of the crop as a share of the image, and its aspect ratio; both as in Inception's crop.
+    flip: probability of mirroring left and right.
+    jitter: probability of a change of brightness, contrast and saturation, each by a factor within 1 +- its strength,
+        and of hue, by a turn within +- its share of a full one.
+    grayscale: probability of losing all colour.
+    blur: probability of a Gaussian blur, on images of 64 pixels or more.
+    """
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: float = 0.5
+
+
+def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """One random view of each image.
+
+    pixels: (B, 3, S, S) uint8, on the generator's device. Returns (B, 3, S, S) float32 within 0 to 1, in the
+    channels-last layout that convolutions prefer. The same generator state gives the same views.
+    """
+    draw = _Draw(len(pixels), generator)
+    image = pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+    view = _crop(image, how, draw)
+    if min(view.shape[2:]) >= BLUR_FROM:
+        view = _blur(view, how, draw)
+    return _recolour(view, how, draw)
+
+
+class _Draw:
+    """Random numbers, one for each image of a batch."""
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self._count, self._generator = count, generator
+
+    def uniform(self, low: float, high: float) -> torch.Tensor:
+        device = self._generator.device
+        return torch.empty(self._count, device=device).uniform_(low, high, generator=self._generator)
+
+    def happens(self, probability: float) -> torch.Tensor:
+        return self.uniform(0.0, 1.0) < probability
+
+
+def _crop(image: torch.Tensor, how: Augmentation, draw: _Draw) -> torch.Tensor:
+    """Random resized crop and flip, as one affine resampling. Crops lie wholly inside the image."""
+    area = draw.uniform(*how.scale)
+    ratio = torch.exp(draw.uniform(*(math.log(bound) for bound in how.ratio)))
+    width, height = torch.sqrt(area * ratio).clamp_(max=1.0), torch.sqrt(area / ratio).clamp_(max=1.0)
+    mirrored = torch.where(draw.happens(how.flip), -1.0, 1.0)
+    zero = torch.zeros_like(width)
+    across = torch.stack([width * mirrored, zero, draw.uniform(-1.0, 1.0) * (1 - width)], 1)
+    down = torch.stack([zero, height, draw.uniform(-1.0, 1.0) * (1 - height)], 1)
+    grid = functional.affine_grid(torch.stack([across, down], 1), list(image.shape), align_corners=False)
+    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _blur(image: torch.Tensor, how: Augmentation, draw: _Draw) -> torch.Tensor:
+    """A separable Gaussian of sigma 0.1 to 2 pixels and a tenth of the image wide."""
+    batch, channels, size, _ = image.shape
+    reach = max(1, size // 20)
+    offset = torch.arange(-reach, reach + 1, device=image.device, dtype=torch.float32)
+    kernel = torch.softmax(-0.5 * (offset[None, :] / draw.uniform(0.1, 2.0)[:, None]) ** 2, dim=1)
+    kernel = torch.where(draw.happens(how.blur)[:, None], kernel, (offset == 0).float()[None, :])
+    weight = kernel.repeat_interleave(channels, 0)[:, None, None, :]
+    planes = functional.pad(image.reshape(1, batch * channels, size, size), [reach] * 4, mode="reflect")
+    planes = functional.conv2d(planes, weight, groups=batch * channels)
+    planes = functional.conv2d(planes, weight.transpose(2, 3), groups=batch * channels)
+    return planes.view(image.shape).contiguous(memory_format=torch.channels_last)
+
+
+def _recolour(image: torch.Tensor, how: Augmentation, draw: _Draw) -> torch.Tensor:
+    """Brightness, contrast, saturation, hue and grayscale composed into one affine map of the colours of an image.
+
+    Each of them is affine in (r, g, b), so values are clipped once at the end instead of after each.
+    """
+    jittered = draw.happens(how.jitter)
+
+    def factor(strength: float) -> torch.Tensor:
+        return torch.where(jittered, draw.uniform(1 - strength, 1 + strength), 1.0)
+
+    luma = torch.tensor(LUMA, device=image.device)
+    gray = luma.expand(3, 3)
+    identity = torch.eye(3, device=image.device)
+    brightness, contrast, saturation = factor(how.brightness), factor(how.contrast), factor(how.saturation)
+    saturation = torch.where(draw.happens(how.grayscale), 0.0, saturation)[:, None, None]
+    angle = torch.where(jittered, draw.uniform(-how.hue, how.hue), 0.0) * (2 * math.pi)
+    colours = (saturation * identity + (1 - saturation) * gray) @ _hue_rotation(angle)
+    mean_gray = (image.mean((2, 3)) @ luma) * brightness * (1 - contrast)
+    flat = image.permute(0, 2, 3, 1).flatten(1, 2)
+    recoloured = torch.baddbmm(
+        mean_gray[:, None, None], flat, (colours * (brightness * contrast)[:, None, None]).transpose(1, 2)
+    )
+    return recoloured.clamp_(0.0, 1.0).view(len(image), *image.shape[2:], 3).permute(0, 3, 1, 2)
+
+
+def _hue_rotation(angle: torch.Tensor) -> torch.Tensor:
+    """(B, 3, 3): the turn of the colour plane by `angle` about the gray axis (Rodrigues' formula); keeps grays."""
+    axis = torch.full((3,), 1 / math.sqrt(3), device=angle.device)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=angle.device) / math.sqrt(3)
+    cosine, sine = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
+    return cosine * torch.eye(3, device=angle.device) + sine * cross + (1 - cosine) * torch.outer(axis, axis)

@@ -1,0 +1,208 @@
+"""Images as one array of pixels, found through a manifest or read from shards; in memory, or mapped where too many."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tamis.encoders import to_pixels
+from tamis.errors import InputError
+from tamis.images import decode
+from tamis.manifest import Manifest
+from tamis.shards import read_shard
+from tamis.sources import RawSample, open_source
+from tamis.sources.idx import is_images
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Progress: TypeAlias = Callable[[int, int], None]
+# Gives the shard object of a key, the part of `tamis:KEY#ROW` between the colon and the hash.
+Shards: TypeAlias = Callable[[str], bytes | Path]
+
+# More pixels than this many bytes go to a file, so that memory does not grow with the number of images.
+MEMORY_LIMIT = 2**30
+# Encoded images held at once while they are decoded.
+WINDOW = 64
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """pixels: (N, 3, S, S) uint8, an array or a memory map. sample_ids: N, in the same order."""
+
+    pixels: Pixels
+    sample_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @classmethod
+    def from_shards(
+        cls,
+        shards: Iterable[bytes | Path],
+        count: int,
+        size: int,
+        folder: Path,
+        *,
+        progress: Progress | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> "ImageSet":
+        """All images of a data set's shards, in order.
+
+        count: the number of images in all shards. size: S, the pixels of a side. folder: where pixels beyond
+        memory_limit bytes go, in a file that vanishes with the ImageSet. progress(done, count) counts decoded images.
+        Raises InputError when the shards hold another number of images, or one that is altered or cannot be decoded.
+        """
+        pixels = _buffer(count, size, folder, memory_limit)
+        sample_ids: list[str] = []
+        sha256: list[str] = []
+
+        def found() -> Iterator[tuple[int, bytes]]:
+            for content in shards:
+                table = read_shard(content)
+                first = len(sample_ids)
+                sample_ids.extend(table["sample_id"].to_pylist())
+                sha256.extend(table["sha256"].to_pylist())
+                if len(sample_ids) > count:
+                    return
+                yield from ((first + row, data.as_py()) for row, data in enumerate(table["data"]))
+
+        hint = "Ingest the data set again."
+        _, altered = _fill(pixels, found(), sha256, progress)
+        if len(sample_ids) != count:
+            raise InputError(f"The shards do not hold {count} images.", hint)
+        _complain(sample_ids, [], altered, hint)
+        return cls(pixels, tuple(sample_ids))
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: Manifest,
+        size: int,
+        folder: Path,
+        *,
+        images: Path | None = None,
+        shards: Shards | None = None,
+        progress: Progress | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> "ImageSet":
+        """The images of `usable(manifest)`, each checked against its sha256.
+
+        images: the folder or archive the manifest was made of; without it the manifest's URIs say where each image
+        is: `file:///...` (with a fragment for the member of an archive), or `tamis:KEY#ROW`, the row of a shard that
+        `shards` gives. Archives and shards are read once each, in order. The rest is as in `from_shards`.
+        Raises InputError that names the first images which are missing or altered.
+        """
+        table = usable(manifest)
+        sample_ids = table["sample_id"].to_pylist()
+        if images is not None:
+            found = _members(images, {name: row for row, name in enumerate(sample_ids)})
+            hint = f"Is {images} what the manifest was made of?"
+        else:
+            found = _located(table["uri"].to_pylist(), shards)
+            hint = "Name the folder or archive the manifest was made of with --images."
+        pixels = _buffer(len(sample_ids), size, folder, memory_limit)
+        seen, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
+        _complain(sample_ids, np.flatnonzero(~seen).tolist(), altered, hint)
+        return cls(pixels, tuple(sample_ids))
+
+
+def usable(manifest: Manifest) -> pa.Table:
+    """The manifest's samples that can be decoded, whether kept or not: the rows of an ImageSet, in order."""
+    return manifest.samples.filter(pc.not_equal(manifest.samples["reason"], "undecodable"))
+
+
+def _buffer(count: int, size: int, folder: Path, memory_limit: int) -> Pixels:
+    shape = (count, 3, size, size)
+    if count * 3 * size * size <= memory_limit:
+        return np.zeros(shape, np.uint8)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def _fill(
+    pixels: Pixels, found: Iterable[tuple[int, bytes]], sha256: Sequence[str], progress: Progress | None
+) -> tuple[npt.NDArray[np.bool_], list[int]]:
+    """Decodes images into their rows, in threads (Pillow and hashlib release the lock); the rows seen, and altered."""
+    seen = np.zeros(len(pixels), bool)
+    altered: list[int] = []
+
+    def intact(item: tuple[int, bytes]) -> bool:
+        row, data = item
+        if hashlib.sha256(data).hexdigest() != sha256[row]:
+            return False
+        try:
+            pixels[row] = to_pixels(decode(data), pixels.shape[-1])
+        except InputError:
+            return False
+        return True
+
+    items = iter(found)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while window := list(islice(items, WINDOW)):
+            rows = [row for row, _ in window]
+            seen[rows] = True
+            altered += [row for row, fine in zip(rows, pool.map(intact, window), strict=True) if not fine]
+            if progress is not None:
+                progress(int(seen.sum()), len(pixels))
+    return seen, altered
+
+
+def _complain(sample_ids: Sequence[str], missing: Sequence[int], altered: Sequence[int], hint: str) -> None:
+    causes = [
+        f"{len(rows)} {what}: " + ", ".join(sample_ids[row] for row in rows[:NAMED]) + ("..." * (len(rows) > NAMED))
+        for rows, what in ((missing, "missing"), (altered, "altered or damaged"))
+        if rows
+    ]
+    if causes:
+        raise InputError(f"Of {len(sample_ids)} images {'; '.join(causes)}.", hint)
+
+
+def _members(source: Path, wanted: dict[str, int], tail: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Row and content of each sample of a source that is wanted by name, or by the last two parts of its name."""
+    left = {_last_two(name) if tail else name: row for name, row in wanted.items()}
+    for sample in open_source(source):
+        if not left:
+            return
+        if isinstance(sample, RawSample):
+            row = left.pop(_last_two(sample.sample_id) if tail else sample.sample_id, None)
+            if row is not None:
+                yield row, sample.data
+
+
+def _last_two(name: str) -> str:
+    return "/".join(name.split("/")[-2:])
+
+
+def _located(uris: Sequence[str], shards: Shards | None) -> Iterator[tuple[int, bytes]]:
+    """Row and content of each image that its URI leads to; what it does not lead to is left out."""
+    archives: dict[Path, dict[str, int]] = {}
+    objects: dict[str, dict[int, int]] = {}
+    for row, uri in enumerate(uris):
+        parts = urlsplit(uri)
+        if parts.scheme == "tamis" and parts.fragment.isdecimal():
+            objects.setdefault(parts.path, {})[int(parts.fragment)] = row
+        elif parts.scheme == "file":
+            path = Path(os.fsdecode(unquote_to_bytes(parts.path)))
+            if parts.fragment:
+                archives.setdefault(path, {})[unquote(parts.fragment)] = row
+            elif path.is_file():
+                yield row, path.read_bytes()
+    for path, wanted in archives.items():
+        if path.is_file():
+            # A data set may hold IDX files in folders, whose names an IDX file opened alone does not know.
+            yield from _members(path, wanted, tail=is_images(path.name))
+    for key, rows in objects.items():
+        if shards is not None:
+            data = read_shard(shards(key))["data"]
+            yield from ((rows[place], data[place].as_py()) for place in sorted(rows) if place < len(data))

@@ -1,0 +1,219 @@
+"""Whole trainings: an encoder on a data set itself, an arm of a manifest; and the probe of what came out."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tamis.encoders import (
+    Encoder,
+    EncoderSpec,
+    choose_spec,
+    embed,
+    encoder_bytes,
+    fingerprint,
+    load_encoder,
+    to_pixels,
+)
+from tamis.errors import InputError
+from tamis.images import decode
+from tamis.manifest import read_manifest
+from tamis.sources import Refused, open_source
+from trainer.checkpoint import Checkpoint, FileCheckpoint
+from trainer.data import ImageSet, Progress, Shards, usable
+from trainer.pairs import manifest_pairs
+from trainer.probe import Probe, linear_probe
+from trainer.simclr import OnMetrics, Recipe, train_simclr
+
+BASELINE = "baseline"
+EMBED_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    probe: of all labelled samples of the manifest, removed ones too; None without labels. steps, epochs: as trained.
+    samples: that were trained on. loss: the mean over the last steps. encoder: its file. seconds: of training alone.
+    arm: the manifest's strategy, or `baseline`.
+    """
+
+    arm: str
+    samples: int
+    epochs: int
+    steps: int
+    loss: float
+    probe: Probe | None
+    encoder: Path
+    encoder_fingerprint: str
+    seed: int
+    seconds: float
+
+    def describe(self) -> str:
+        return (
+            f"{self.arm}: {self.samples} images, {self.steps} steps, loss {self.loss:.3f}, {self.seconds:.0f} s; "
+            f"{_describe(self.probe)}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "encoder": str(self.encoder)}
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """samples: embedded. skipped: files of the source that are no image. probe: None where labels are too few."""
+
+    probe: Probe | None
+    samples: int
+    skipped: int
+    encoder_fingerprint: str
+
+    def describe(self) -> str:
+        return f"{self.samples} images, {self.skipped} files skipped; {_describe(self.probe)}"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def train_encoder(
+    images: ImageSet,
+    spec: EncoderSpec,
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> Encoder:
+    """The `simclr` encoder: trained on a data set's own images, with no labels and no manifest; see `train_simclr`."""
+    recipe = Recipe(epochs=epochs, seed=seed)
+    return train_simclr(images, spec, recipe, device=device, checkpoint=checkpoint, progress=progress)
+
+
+def train_manifest(
+    manifest_dir: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    loss: str = "infonce",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    baseline: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+    on_metrics: OnMetrics | None = None,
+    checkpoint: Checkpoint | None = None,
+    shards: Shards | None = None,
+) -> TrainingResult:
+    """Trains one arm of a manifest and probes it; writes encoder.pt and result.json into `out` (made if absent).
+
+    The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
+    baseline: all samples alike instead, in equally many steps. images, shards: see `ImageSet.from_manifest`.
+    checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
+    Raises InputError for a manifest, images or settings that cannot be trained on.
+    """
+    recipe = Recipe(epochs=epochs, loss=loss, seed=seed, **({} if batch_size is None else {"batch_size": batch_size}))
+    manifest = read_manifest(manifest_dir)
+    samples = usable(manifest)
+    spec = choose_spec(samples["width"].to_numpy(), samples["height"].to_numpy())
+    out.mkdir(parents=True, exist_ok=True)
+    pixels = ImageSet.from_manifest(manifest, spec.image_size, out, images=images, shards=shards)
+    keep, weight = samples["keep"].to_numpy(), samples["weight"].to_numpy()
+    if baseline:
+        keep, weight = np.ones(len(pixels), np.bool_), np.ones(len(pixels), np.float32)
+    own = FileCheckpoint(out / "checkpoint.pt")
+    last = {"loss": float("nan")}
+
+    def note(step: int, metrics: dict[str, float]) -> None:
+        last.update(metrics)
+        if on_metrics is not None:
+            on_metrics(step, metrics)
+
+    began = time.monotonic()
+    encoder = train_simclr(
+        pixels,
+        spec,
+        recipe,
+        pairs=None if baseline else manifest_pairs(manifest, pixels.sample_ids),
+        keep=keep,
+        weight=weight,
+        device=device,
+        checkpoint=own if checkpoint is None else checkpoint,
+        progress=progress,
+        on_metrics=note,
+    )
+    seconds = time.monotonic() - began
+    path = out / "encoder.pt"
+    path.write_bytes(encoder_bytes(encoder))
+    features = embed(encoder, pixels.pixels, device)
+    result = TrainingResult(
+        arm=BASELINE if baseline else str(manifest.description["strategy"]),
+        samples=int((keep & (weight > 0)).sum()),
+        epochs=recipe.epochs_for(len(pixels)),
+        steps=recipe.steps_for(len(pixels)),
+        loss=last["loss"],
+        probe=linear_probe(features, samples["label"].to_pylist(), samples["sha256"].to_pylist()),
+        encoder=path,
+        encoder_fingerprint=fingerprint(encoder),
+        seed=seed,
+        seconds=seconds,
+    )
+    (out / "result.json").write_text(json.dumps(result.as_json(), indent=2) + "\n")
+    own.discard()
+    return result
+
+
+def probe_checkpoint(checkpoint: Path, source: Path, progress: Progress | None = None) -> ProbeResult:
+    """The linear probe of an encoder on a labelled folder, zip, tar or IDX file.
+
+    progress(done, total) counts images; total is 0 where the source does not know. Files that are no image are
+    skipped. Raises InputError for what is no encoder or no source, or when no image is left.
+    """
+    encoder = load_encoder(checkpoint)
+    entries = open_source(source)
+    features: list[npt.NDArray[np.float32]] = []
+    labels: list[str | None] = []
+    sha256: list[str] = []
+    block: list[npt.NDArray[np.uint8]] = []
+    skipped = 0
+    for done, entry in enumerate(entries, 1):
+        if isinstance(entry, Refused) or (image := _decoded(entry.data)) is None:
+            skipped += 1
+        else:
+            block.append(to_pixels(image, encoder.spec.image_size))
+            labels.append(entry.label)
+            sha256.append(hashlib.sha256(entry.data).hexdigest())
+        if len(block) == EMBED_BLOCK:
+            features.append(embed(encoder, np.stack(block)))
+            block.clear()
+        if progress is not None:
+            progress(done, entries.total or 0)
+    if block:
+        features.append(embed(encoder, np.stack(block)))
+    if not features:
+        raise InputError(f"{source} holds no image that can be decoded.", "Give a folder or archive of images.")
+    probe = linear_probe(np.concatenate(features), labels, sha256)
+    return ProbeResult(probe, len(labels), skipped, fingerprint(encoder))
+
+
+def _decoded(data: bytes) -> Image.Image | None:
+    try:
+        return decode(data)
+    except InputError:
+        return None
+
+
+def _describe(probe: Probe | None) -> str:
+    if probe is None:
+        return "no linear probe, for it takes two labels with 5 images each"
+    return (
+        f"linear probe {probe.accuracy:.1%} (95% interval {probe.low:.1%} to {probe.high:.1%}, "
+        f"{probe.test} held-out images, {probe.classes} classes)"
+    )
