@@ -66,8 +66,10 @@ def pattern_bins(bins: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     Where a pattern's values begin or end inside a bin, it counts for the bin of the pattern itself.
     """
     order = np.argsort(key_of_pattern(np.arange(2**16, dtype=np.uint16)), kind="stable")
-    with np.errstate(invalid="ignore"):
-        values = np.clip(np.nan_to_num(pattern_values()[order].astype(np.float64), nan=1.0), -1.0, 1.0)
+    # What is beyond [-1, 1], infinite or no number keeps its side, so that the values ascend.
+    side = np.where(order & 0x8000, -1.0, 1.0)
+    values = pattern_values()[order]
+    values = np.where(np.abs(values) <= 1, values, side).astype(np.float64)
     between = (values[:-1] + values[1:]) / 2
     low, high = np.r_[-1.0, between] * (bins // 2), np.r_[between, 1.0] * (bins // 2)
     inside = np.floor(values * (bins // 2))

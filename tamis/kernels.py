@@ -233,6 +233,17 @@ def push_hits(
 
 
 @compiled
+def push_all(size: Array, partners: Array, values: Array, best: Best, exact: Exact) -> None:
+    """Adds size[i] candidates to each row i, which stand one row after another in `partners` and `values`."""
+    place = 0
+    for i in range(len(size)):
+        for _ in range(size[i]):
+            if values[place] >= best.cut[i]:
+                _push(i, partners[place], values[place], best, exact)
+            place += 1
+
+
+@compiled
 def finish_rows(
     start: int,
     stop: int,
@@ -279,7 +290,7 @@ def _push(i: int, j: int, value: Any, best: Best, exact: Exact) -> None:
     if best.size[i] < places:
         return
     _compress(i, best)
-    if best.size[i] > places - best.k // 2:
+    if best.size[i] > places - max(1, best.k // 2):
         # Too many are too close to tell apart at this precision.
         _settle(i, best, exact)
         if best.size[i] == best.k:

@@ -90,6 +90,16 @@ class Scan:
         for space in spaces:
             self._counts += space.counts
 
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """What the tiles added so far came to: to be kept, or absorbed by another scan of the same task."""
+        return {"counts": self._counts, "profile": self._profile, **self._best.state()}
+
+    def absorb(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Adds the tiles of a scan whose `state` this is; no tile may be in both."""
+        self._counts += state["counts"]
+        self._profile += state["profile"]
+        self._best.absorb(state)
+
     def finish(self) -> Found:
         indices, similarities = self._best.finish(self._ids)
         return Found(indices, similarities, self._counter.uniform(self._counts), self._profile)
@@ -254,6 +264,17 @@ class _Best:
         if hits:
             found = hits, space.hit_row, space.hit_column
             kernels.push_hits(similarity, self._value_of, *found, row_start, column_ids, both, self._best, self._exact)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        used = np.arange(self._best.partners.shape[1]) < self._best.size[:, None]
+        return {
+            "size": self._best.size.copy(),
+            "partners": self._best.partners[used],
+            "values": self._best.values[used],
+        }
+
+    def absorb(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        kernels.push_all(state["size"], state["partners"], state["values"], self._best, self._exact)
 
     def finish(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Indices and similarities, (N, k) each."""

@@ -1,5 +1,6 @@
-"""The pair scan against a plain NumPy version of itself."""
+"""The pair scan against a plain NumPy version of itself, in both precisions of its products."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis import InputError, pair_scan
-from tamis.similarity_cpu import TILE as BLOCK
+from tamis.histogram import exact_edges
+from tamis.rows import Rows
+from tamis.similarity_cpu import TILE, Scan, Task
 
 
 def oracle(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -23,7 +26,15 @@ def random_rows(count: int, dimension: int = 16, seed: int = 0) -> npt.NDArray[n
     return np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
 
 
-@pytest.mark.parametrize("count", [4, 5, 300, BLOCK, BLOCK + 1, 2 * BLOCK + 77])
+@pytest.fixture(params=["f32", "bf16"])
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs the test once in each precision; where no hardware multiplies bf16, PyTorch emulates it."""
+    monkeypatch.setattr("tamis.similarity.computes_bf16", lambda count: request.param == "bf16")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("precision")
+@pytest.mark.parametrize("count", [4, 5, 300, TILE, TILE + 1, 2 * TILE + 77])
 def test_neighbours_and_histogram_equal_the_oracle(count: int) -> None:
     embeddings = random_rows(count)
     exact = oracle(embeddings)
@@ -39,6 +50,7 @@ def test_neighbours_and_histogram_equal_the_oracle(count: int) -> None:
         assert scan.histogram.quantile(share) == pytest.approx(np.quantile(pairs, 1 - share), abs=2e-3 + 4 / len(pairs))
 
 
+@pytest.mark.usefixtures("precision")
 def test_the_band_is_half_open_and_short_lists_are_padded() -> None:
     embeddings = random_rows(200)
     exact = oracle(embeddings).astype(np.float32)
@@ -53,31 +65,84 @@ def test_the_band_is_half_open_and_short_lists_are_padded() -> None:
         assert np.isneginf(scan.similarities[row][len(found) :]).all()
 
 
+@pytest.mark.usefixtures("precision")
 def test_both_orientations_of_a_pair_hold_the_same_bits() -> None:
-    scan = pair_scan(random_rows(BLOCK + 300), k=50)
+    scan = pair_scan(random_rows(TILE + 300), k=50)
     value = {}
     for a, (partners, similarities) in enumerate(zip(scan.indices, scan.similarities, strict=True)):
         for b, similarity in zip(partners, similarities, strict=True):
             assert value.setdefault((min(a, b), max(a, b)), similarity) == similarity
 
 
-def test_the_profile_counts_every_pair_of_a_sample() -> None:
-    embeddings = random_rows(150)
-    edges = np.array([-1.0, -0.25, 0.0, 0.5, 1.0])
-    scan = pair_scan(embeddings, k=1, profile_edges=edges)
+def test_the_profile_counts_every_pair_of_a_sample(precision: str) -> None:
+    embeddings = random_rows(1500)
     exact = oracle(embeddings)
-    for row in range(150):
-        expected, _ = np.histogram(np.delete(exact[row], row), bins=edges)
-        np.testing.assert_array_equal(scan.profile[row], expected)
-    assert scan.profile.sum() == 2 * scan.histogram.total
+    allowed = exact_edges(2048, bf16=precision == "bf16")
+    edges = np.array([-1.0, *(allowed[np.abs(allowed - wanted).argmin()] for wanted in (-0.25, 0.0, 0.5)), 1.0])
+    scan = pair_scan(embeddings, k=1, profile_edges=edges)
+    expected = np.stack([np.histogram(np.delete(row, i), bins=edges)[0] for i, row in enumerate(exact)])
+    np.testing.assert_array_equal(scan.profile.sum(axis=1), len(embeddings) - 1)
+    # In bf16 a similarity near an edge may fall on its other side, by as much as the product's rounding.
+    tolerance = 0 if precision == "f32" else 0.005 * len(embeddings)
+    assert np.abs(scan.profile - expected).max() <= tolerance
+    # What samples count and what the histogram counts are the same pairs.
+    places = np.searchsorted(scan.histogram.edges, edges)
+    counted = [scan.histogram.counts[first:last].sum() for first, last in pairwise(places)]
+    np.testing.assert_array_equal(scan.profile.sum(axis=0), 2 * np.array(counted))
 
 
+@pytest.mark.usefixtures("precision")
+def test_rows_too_alike_for_the_products_precision_are_still_told_apart() -> None:
+    random = np.random.default_rng(5)
+    near = random_rows(1)[0] + 1e-3 * random.standard_normal((400, 16)).astype(np.float32)
+    embeddings = np.concatenate([near, random_rows(300, seed=1)])
+    exact = oracle(embeddings)
+    np.fill_diagonal(exact, -2)
+    scan = pair_scan(embeddings, k=5)
+    np.testing.assert_allclose(scan.similarities, -np.sort(-exact, axis=1)[:, :5], atol=1e-6)
+
+
+@pytest.mark.usefixtures("precision")
+def test_the_order_of_equal_similarities_is_that_of_the_samples() -> None:
+    embeddings = np.repeat(random_rows(4), 300, axis=0)
+    scan = pair_scan(embeddings, k=10)
+    for row in (0, 5, 299, 300, 1199):
+        group = np.arange(300) + 300 * (row // 300)
+        np.testing.assert_array_equal(scan.indices[row], group[group != row][:10])
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_how_tiles_are_shared_out_changes_nothing(bf16: bool) -> None:
+    rows = Rows(random_rows(3 * TILE + 10))
+    profile = np.repeat(np.arange(2, dtype=np.uint8), 1024)
+    task = Task(k=8, low=0.1, high=0.6, bins=2048, profile_of_bin=profile, columns=None)
+    whole = Scan(rows, task, bf16=bf16)
+    whole.run(whole.tiles())
+    backwards = Scan(rows, task, bf16=bf16)
+    backwards.run(backwards.tiles()[::-1])
+    parts = [Scan(rows, task, bf16=bf16) for _ in range(3)]
+    for number, part in enumerate(parts):
+        part.run(part.tiles()[number::3])
+    for part in parts[1:]:
+        parts[0].absorb(part.state())
+    expected = whole.finish()
+    for other in (backwards.finish(), parts[0].finish()):
+        np.testing.assert_array_equal(other.indices, expected.indices)
+        np.testing.assert_array_equal(other.similarities, expected.similarities)
+        np.testing.assert_array_equal(other.counts, expected.counts)
+        np.testing.assert_array_equal(other.profile, expected.profile)
+
+
+@pytest.mark.usefixtures("precision")
 def test_a_reference_sample_estimates_within_the_stated_error() -> None:
     embeddings = random_rows(3000)
     reference = np.sort(np.random.default_rng(1).choice(3000, 400, replace=False))
     full, part = pair_scan(embeddings, k=1), pair_scan(embeddings, k=1, reference=reference)
     assert not part.histogram.exact
     assert part.histogram.error > 0
+    assert part.histogram.total == 3000 * 400 - 400
+    assert np.isin(part.indices, reference).all()
+    assert (part.indices != np.arange(3000)[:, None]).all()
     for similarity in (-0.2, 0.0, 0.3):
         assert (
             abs(part.histogram.share_above(similarity) - full.histogram.share_above(similarity)) < part.histogram.error
@@ -109,6 +174,7 @@ def test_quantiles_fall_as_the_share_grows_and_shares_read_back(count: int, seed
         assert histogram.share_above(value) == pytest.approx(share, abs=1e-9)
 
 
+@pytest.mark.usefixtures("precision")
 def test_duplicates_are_neighbours_with_similarity_one() -> None:
     embeddings = random_rows(20)
     embeddings[7] = embeddings[3]
