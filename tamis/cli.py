@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -177,6 +178,8 @@ def _serve(options: argparse.Namespace) -> Result:
 
 
 def _worker(options: argparse.Namespace) -> Result:
+    # Several jobs share the cores, and OpenMP's threads, left to spin while they wait, would take them from each other.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from worker.main import run_worker
 
     named = {"worker_id": options.id} if options.id else {}
@@ -215,8 +218,6 @@ def _curate(options: argparse.Namespace) -> Result:
 
 
 def _client(options: argparse.Namespace) -> Any:
-    import os
-
     from tamis.client import Client
 
     return Client(options.server, options.api_key or os.environ.get("TAMIS_API_KEY"))

@@ -17,6 +17,7 @@ from tamis.difficulty import (
     Thresholds,
     auto_fraction,
     band_share,
+    cumulative,
     distinct_pairs,
     edge_at,
     most_difficult,
@@ -57,7 +58,7 @@ class Curation:
     seed: int
     cluster: npt.NDArray[np.int32]
     _listed: ListedPairs
-    _profile: npt.NDArray[np.int32]
+    _below: npt.NDArray[Any]
     _profile_edges: npt.NDArray[np.float64]
     _graph_sample: PairSample
 
@@ -75,7 +76,7 @@ class Curation:
     @cached_property
     def difficulty(self) -> npt.NDArray[np.float32]:
         """(N,) float32: the share of the sample's pairs in the upper part of the band (see `tamis.difficulty`)."""
-        return band_share(self._profile, self._profile_edges, self.thresholds.sim_score, self.thresholds.sim_high)
+        return band_share(self._below, self._profile_edges, self.thresholds.sim_score, self.thresholds.sim_high)
 
     @cached_property
     def pairs(self) -> pa.Table:
@@ -189,7 +190,7 @@ class Curation:
             "curation.json": json.dumps(state, sort_keys=True).encode(),
             "samples.parquet": _parquet(self.samples),
             "pairs.parquet": _parquet(listed),
-            "profile.npy": _npy(self._profile),
+            "below.npy": _npy(self._below),
             "profile_edges.npy": _npy(self._profile_edges),
             "graph_rows.npy": _npy(self._graph_sample.rows),
             "graph_similarity.npy": _npy(self._graph_sample.similarity),
@@ -259,7 +260,7 @@ def curate(
         seed,
         found.labels,
         ListedPairs(*distinct_pairs(scan.indices, scan.similarities)),
-        scan.profile,
+        cumulative(scan.profile),
         scan.profile_edges,
         _graph_sample(rows, seed),
     )
@@ -287,7 +288,7 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         state["seed"],
         pq.read_table(pa.BufferReader(files["samples.parquet"]))["cluster"].to_numpy(),
         ListedPairs(*(pairs[name].to_numpy() for name in ("a", "b", "similarity"))),
-        _array(files["profile.npy"]),
+        _array(files["below.npy"]),
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
     )

@@ -1,6 +1,7 @@
 """Which pairs are difficult, how difficult each sample is, and how many to call so."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,16 +59,27 @@ def thresholds_at(histogram: Histogram, sim_high: float, sim_low: float, edges: 
     return Thresholds(pos_high, pos_low, sim_high, sim_low, min(max(sim_score, sim_low), sim_high))
 
 
+def cumulative(profile: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(P + 1, N): how many of each sample's pairs lie below each edge, from its (N, P) counts between the edges.
+
+    Edge by edge in memory, so that a band's scores read two rows and not the whole.
+    """
+    below = np.zeros((profile.shape[1] + 1, len(profile)), profile.dtype)
+    for place in range(profile.shape[1]):
+        np.add(below[place], profile[:, place], out=below[place + 1])
+    return below
+
+
 def band_share(
-    profile: npt.NDArray[np.int32], edges: npt.NDArray[np.float64], sim_low: float, sim_high: float
+    below: npt.NDArray[Any], edges: npt.NDArray[np.float64], sim_low: float, sim_high: float
 ) -> npt.NDArray[np.float32]:
     """(N,) float32: the share of each sample's pairs with sim_low <= s < sim_high.
 
-    profile: (N, P) int32 counts between the (P+1,) edges; both ends of the band must be among the edges.
+    below: (P + 1, N), see `cumulative`. edges: (P + 1,); both ends of the band must be among them.
     """
     first, last = np.searchsorted(edges, [sim_low, sim_high])
-    inside = profile[:, first:last].sum(axis=1, dtype=np.int64)
-    share: npt.NDArray[np.float32] = (inside / np.maximum(profile.sum(axis=1, dtype=np.int64), 1)).astype(np.float32)
+    inside = np.subtract(below[last], below[first], dtype=np.float32)
+    share: npt.NDArray[np.float32] = inside / np.maximum(below[-1], 1).astype(np.float32)
     return share
 
 

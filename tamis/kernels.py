@@ -166,9 +166,11 @@ class Best(NamedTuple):
     error: Array
 
 
-def best_of(k: int, high: float, places: int, low: float, error: Array) -> Best:
-    """No candidates yet, and cuts that let nothing through that may lie below `low`."""
-    candidates = np.empty((len(error), places, 2), np.int32)
+def best_of(k: int, high: float, candidates: Array, low: float, error: Array) -> Best:
+    """No candidates yet, and cuts that let nothing through that may lie below `low`.
+
+    candidates: (N, places, 2) int32, in which partners and values are kept side by side.
+    """
     state = np.zeros((len(error), 4), np.int32)
     best = Best(
         k,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +26,14 @@ class PairScan:
     indices: (N, k) int64, each sample's most similar partners inside the band, best first; -1 where there are fewer.
     similarities: (N, k) float32, descending; -inf where the index is -1.
     histogram: of all unordered pairs.
-    profile: (N, P) int32, for each sample how many of its pairs fall between consecutive `profile_edges`.
+    profile: (N, P) whole numbers, for each sample how many of its pairs fall between consecutive `profile_edges`.
     profile_edges: (P+1,) float64.
     """
 
     indices: npt.NDArray[np.int64]
     similarities: npt.NDArray[np.float32]
     histogram: Histogram
-    profile: npt.NDArray[np.int32]
+    profile: npt.NDArray[Any]
     profile_edges: npt.NDArray[np.float64]
 
 

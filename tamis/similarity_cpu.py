@@ -20,10 +20,11 @@ import torch
 
 from tamis import kernels
 from tamis.histogram import key_of_pattern, pattern_bins, pattern_values
+from tamis.memory import Arrays, memory_budget
 from tamis.rows import Rows
 
 Progress: TypeAlias = Callable[[int, int], None]
-Tile: TypeAlias = tuple[int, int]
+Tile: TypeAlias = tuple[int, int, int]
 Item = TypeVar("Item")
 
 # Fixed, so that results do not depend on the machine: a product's last bit may vary with its shape.
@@ -53,39 +54,44 @@ class Task:
 
 @dataclass(frozen=True)
 class Found:
-    """indices, similarities: (N, k), padded with -1 and -inf. counts: (bins,) int64. profile: (N, P) int32."""
+    """indices, similarities: (N, k), padded with -1 and -inf. counts: (bins,) int64. profile: (N, P) whole numbers."""
 
     indices: npt.NDArray[np.int64]
     similarities: npt.NDArray[np.float32]
     counts: npt.NDArray[np.int64]
-    profile: npt.NDArray[np.int32]
+    profile: npt.NDArray[Any]
 
 
 class Scan:
     """Accumulates tiles. Neither their order nor how they are shared out among several scans changes the result."""
 
-    def __init__(self, rows: Rows, task: Task, *, bf16: bool) -> None:
+    def __init__(self, rows: Rows, task: Task, *, bf16: bool, memory: int | None = None) -> None:
+        """memory: bytes for arrays that grow with N; what is beyond goes to scratch files."""
+        arrays = Arrays(memory_budget() if memory is None else memory)
         self._rows, self._task = rows, task
         self._symmetric = task.columns is None
-        self._own = _Operand(rows, bf16)
-        self._other = self._own if task.columns is None else _Operand(rows, bf16, task.columns)
-        self._ids = np.arange(len(rows)) if task.columns is None else task.columns
+        everyone = np.arange(len(rows))
+        self._ids = everyone if task.columns is None else task.columns
+        self._other = _Operand(rows, bf16, self._ids, arrays)
+        # Compared with few columns, each row is needed once, and not worth keeping.
+        self._own = self._other if self._symmetric else _Operand(rows, bf16, everyone, None)
         self._counter = _Counter(task, bf16)
-        self._best = _Best(rows, task, self._own, self._other, self._ids)
+        self._best = _Best(rows, task, self._own, self._other, self._ids, arrays)
         self._counts = np.zeros(self._counter.size, np.int64)
-        self._profile = np.zeros((len(rows), self._counter.profile_bins), np.int32)
+        counting = np.uint16 if len(self._ids) < 2**16 else np.int32
+        self._profile = arrays.zeros((len(rows), self._counter.profile_bins), counting)
         self._lock = threading.Lock()
 
     def tiles(self) -> list[Tile]:
-        """All tiles, block row by block row: first row and first column of each."""
-        starts = range(0, len(self._ids), TILE)
+        """All work, block row by block row: first row, first column and last of each piece."""
+        starts, count = range(0, len(self._ids), TILE), len(self._ids)
         if self._symmetric:
-            return [(row, column) for row in starts for column in starts if column >= row]
-        return [(row, column) for row in range(0, len(self._rows), TILE) for column in starts]
+            return [(row, column, min(column + TILE, count)) for row in starts for column in starts if column >= row]
+        return [(row, 0, count) for row in range(0, len(self._rows), TILE)]
 
     def run(self, tiles: Sequence[Tile], progress: Progress | None = None) -> None:
         """Adds tiles, as many at a time as PyTorch has threads. What `progress` raises ends the scan."""
-        spaces = [_Space(self._counter, self._own.values.dtype) for _ in range(torch.get_num_threads())]
+        spaces = [_Space(self._counter, self._own.dtype) for _ in range(torch.get_num_threads())]
         _in_parallel(self._add, tiles, spaces, progress)
         for space in spaces:
             self._counts += space.counts
@@ -105,10 +111,15 @@ class Scan:
         return Found(indices, similarities, self._counter.uniform(self._counts), self._profile)
 
     def _add(self, tile: Tile, space: "_Space") -> None:
-        own = slice(tile[0], min(tile[0] + TILE, len(self._rows)))
-        other = slice(tile[1], min(tile[1] + TILE, len(self._ids)))
-        similarity = self._own.times(self._other, own, other, space.product)
-        # Of a tile on the diagonal, what lies above it; of the others everything.
+        row, first_column, last_column = tile
+        own = slice(row, min(row + TILE, len(self._rows)))
+        left = self._own[own]
+        for column in range(first_column, last_column, TILE):
+            self._add_product(left, own, slice(column, min(column + TILE, last_column)), space)
+
+    def _add_product(self, left: torch.Tensor, own: slice, other: slice, space: "_Space") -> None:
+        similarity = _times(left, self._other[other], space.product)
+        # Of a product on the diagonal, what lies above it; of the others everything.
         first = 1 if self._symmetric and own == other else -TILE
         space.clear_profiles()
         hits = self._counter.tally(
@@ -126,8 +137,8 @@ class Scan:
                 if self._symmetric:
                     self._profile[other] += space.column_profile[: similarity.shape[1]]
             self._best.push(similarity, hits, own.start, self._ids[other], self._symmetric, space)
-            space.tiles += 1
-            if space.tiles % FLUSH == 0:
+            space.products += 1
+            if space.products % FLUSH == 0:
                 self._counts += space.counts
                 space.counts[:] = 0
 
@@ -143,25 +154,31 @@ class Scan:
 
 
 class _Operand:
-    """Unit rows in the precision of the product. error: (n,) how far each is from what was rounded."""
+    """Unit rows in the precision of the product: kept in `arrays`, or made again from the rows for every use.
 
-    def __init__(self, rows: Rows, bf16: bool, ids: npt.NDArray[np.int64] | None = None) -> None:
-        count = len(rows) if ids is None else len(ids)
-        dtype = torch.bfloat16 if bf16 else torch.float32
-        self.values = torch.empty((count, rows.dimension), dtype=dtype)
-        self.error = np.empty(count, np.float32)
-        for start in range(0, count, TILE):
-            part = slice(start, min(start + TILE, count))
-            unit = rows.unit(part if ids is None else ids[part])
-            self.values[part] = unit.to(dtype)
-            self.error[part] = torch.linalg.vector_norm(unit - self.values[part].to(torch.float32), dim=1).numpy()
+    error: (n,) how far each is from what was rounded.
+    """
 
-    def times(self, other: "_Operand", own: slice, columns: slice, out: torch.Tensor) -> npt.NDArray[Any]:
-        """(m, n) similarities as float32, or as uint16 patterns of bf16; in the memory of `out`."""
-        left, right = self.values[own], other.values[columns]
-        product = out[: len(left) * len(right)].view(len(left), len(right))
-        torch.mm(left, right.T, out=product)
-        return _patterns(product) if product.dtype == torch.bfloat16 else product.numpy()
+    def __init__(self, rows: Rows, bf16: bool, ids: npt.NDArray[np.int64], arrays: Arrays | None) -> None:
+        self.dtype = torch.bfloat16 if bf16 else torch.float32
+        self._rows, self._ids = rows, ids
+        self._kept: torch.Tensor | None = None
+        if arrays is not None:
+            plain = arrays.zeros((len(ids), rows.dimension), np.int16 if bf16 else np.float32)
+            self._kept = torch.from_numpy(plain).view(self.dtype)
+        self.error = np.empty(len(ids), np.float32)
+        for start in range(0, len(ids), TILE):
+            part = slice(start, min(start + TILE, len(ids)))
+            unit = rows.unit(ids[part])
+            rounded = unit.to(self.dtype)
+            self.error[part] = torch.linalg.vector_norm(unit - rounded.to(torch.float32), dim=1).numpy()
+            if self._kept is not None:
+                self._kept[part] = rounded
+
+    def __getitem__(self, part: "slice | npt.NDArray[np.int64]") -> torch.Tensor:
+        if self._kept is None:
+            return self._rows.unit(self._ids[part]).to(self.dtype)
+        return self._kept[part if isinstance(part, slice) else torch.from_numpy(part)]
 
 
 class _Counter:
@@ -228,15 +245,22 @@ class _Counter:
 class _Best:
     """Each row's candidates for its k most similar partners in the band."""
 
-    def __init__(self, rows: Rows, task: Task, own: _Operand, other: _Operand, ids: npt.NDArray[np.int64]) -> None:
-        bf16 = own.values.dtype == torch.bfloat16
-        self._task, self._bf16 = task, bf16
-        self._value_of = pattern_values() if bf16 else np.empty(0, np.float32)
+    def __init__(
+        self,
+        rows: Rows,
+        task: Task,
+        own: _Operand,
+        other: _Operand,
+        ids: npt.NDArray[np.int64],
+        arrays: Arrays,
+    ) -> None:
+        self._task, self._bf16 = task, own.dtype == torch.bfloat16
+        self._value_of = pattern_values() if self._bf16 else np.empty(0, np.float32)
         self._exact = kernels.Exact(*rows.plain(), rows.norms.numpy())
-        slack = 4 * ACCUMULATION * rows.dimension + (HALF_ULP if bf16 else 0.0)
+        slack = 4 * ACCUMULATION * rows.dimension + (HALF_ULP if self._bf16 else 0.0)
         error = own.error + other.error.max() + np.float32(slack)
-        places = min(4 * task.k, task.k + len(ids))
-        self._best = kernels.best_of(task.k, task.high, places, task.low, error)
+        candidates = arrays.zeros((len(rows), min(4 * task.k, task.k + len(ids)), 2), np.int32)
+        self._best = kernels.best_of(task.k, task.high, candidates, task.low, error)
         if task.k:
             self._seed(own, other, ids)
         self._first_cut = self._best.cut.copy()
@@ -305,11 +329,11 @@ class _Best:
         if rank > size // 2:
             return
         chosen = np.sort(np.random.default_rng(0).choice(len(ids), size, replace=False))
-        columns, column_ids, cut = other.values[torch.from_numpy(chosen)], ids[chosen], self._best.cut
+        columns, column_ids, cut = other[chosen], ids[chosen], self._best.cut
 
         def seed(start: int, _: None) -> None:
             part = slice(start, min(start + TILE, len(cut)))
-            similarity = torch.mm(own.values[part], columns.T).to(torch.float32).numpy()
+            similarity = torch.mm(own[part], columns.T).to(torch.float32).numpy()
             row_ids = np.arange(part.start, part.stop)
             kernels.seed_cuts(similarity, row_ids, column_ids, self._task.high, rank, cut[part])
 
@@ -322,16 +346,23 @@ class _Space:
     def __init__(self, counter: _Counter, dtype: torch.dtype) -> None:
         self.product = torch.empty(TILE * TILE, dtype=dtype)
         self.counts = np.zeros(counter.size, np.int32)
-        self.row_profile = np.zeros((TILE, counter.profile_bins), np.int32)
-        self.column_profile = np.zeros((TILE, counter.profile_bins), np.int32)
+        self.row_profile = np.zeros((TILE, counter.profile_bins), np.uint16)
+        self.column_profile = np.zeros((TILE, counter.profile_bins), np.uint16)
         self.flags = np.empty(TILE, np.uint8)
         self.hit_row = np.empty(TILE * TILE, np.int32)
         self.hit_column = np.empty(TILE * TILE, np.int32)
-        self.tiles = 0
+        self.products = 0
 
     def clear_profiles(self) -> None:
         self.row_profile[:] = 0
         self.column_profile[:] = 0
+
+
+def _times(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> npt.NDArray[Any]:
+    """(m, n) similarities as float32, or as uint16 patterns of bf16; in the memory of `out`."""
+    product = out[: len(left) * len(right)].view(len(left), len(right))
+    torch.mm(left, right.T, out=product)
+    return _patterns(product) if product.dtype == torch.bfloat16 else product.numpy()
 
 
 def _patterns(values: torch.Tensor) -> npt.NDArray[np.uint16]:

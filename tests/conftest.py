@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Tests run side by side with servers and workers of their own: one thread each, before PyTorch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import sqlalchemy as sa
 from harness import Server, serving

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 import tamis
 from tamis import InputError
 from tamis.curation import curation_from_files
-from tamis.difficulty import auto_fraction, band_share, distinct_pairs, most_difficult
+from tamis.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
 
 CLASSES, EACH, MIXED = 6, 60, 12
 
@@ -258,6 +258,6 @@ def test_pairs_listed_from_both_sides_appear_once() -> None:
 
 
 def test_the_band_share_is_half_open() -> None:
-    profile = np.array([[1, 2, 3, 4]], np.int32)
+    below = cumulative(np.array([[1, 2, 3, 4]], np.uint16))
     edges = np.array([-1.0, 0.0, 0.25, 0.5, 1.0])
-    assert band_share(profile, edges, 0.0, 0.5)[0] == np.float32(0.5)
+    assert band_share(below, edges, 0.0, 0.5)[0] == np.float32(0.5)
