@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tamis.checkpoint import Checkpoint
 from tamis.classes import estimate_classes
 from tamis.difficulty import (
     Thresholds,
@@ -213,6 +214,7 @@ def curate(
     reference: int = 8192,
     seed: int = 0,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Curation:
     """Finds the difficult examples among embedded samples, without labels.
 
@@ -221,7 +223,7 @@ def curate(
     neighbours: difficult partners to keep for each sample.
     exact: compare all pairs; auto does up to 200,000 samples. Otherwise each sample is compared with `reference` random
         ones, and the histogram's `error` bounds the error of every share read from it at 95% confidence.
-    progress: called with blocks done and blocks in all.
+    progress, checkpoint: as of `pair_scan`.
 
     Equal arguments give equal results on one machine. Raises InputError for embeddings that are not finite, zero, fewer
     than 4 or all alike, and for parameters out of range.
@@ -250,6 +252,7 @@ def curate(
         profile_edges=edges,
         reference=_reference(len(rows), exact, reference, seed),
         progress=progress,
+        checkpoint=checkpoint,
     )
     return Curation(
         found.classes,

@@ -71,10 +71,7 @@ def tally_bf16(
             for j in range(len(row)):
                 counts[row[j]] += 1
         if found:
-            for j in range(len(row)):
-                if flag[j]:
-                    hit_row[hits], hit_column[hits] = i, start + j
-                    hits += 1
+            hits = _list_flags(i, start, flags[: start + len(row)], hits, hit_row, hit_column)
     return hits
 
 
@@ -116,37 +113,54 @@ def tally_f32(
                 mine_profile[profile_of[place]] += 1
                 other_profile[j, profile_of[place]] += 1
         if found:
-            for j in range(len(row)):
-                if flag[j]:
-                    hit_row[hits], hit_column[hits] = i, start + j
+            hits = _list_flags(i, start, flags[: start + len(row)], hits, hit_row, hit_column)
+    return hits
+
+
+@compiled
+def _list_flags(i: int, start: int, flags: Array, hits: int, hit_row: Array, hit_column: Array) -> int:
+    """Appends the places from `start` on where a flag is set, looking at eight at a time; returns the new count."""
+    words = flags[: len(flags) // 8 * 8].view(np.uint64)
+    for word in range(start // 8, len(words)):
+        if words[word]:
+            for j in range(max(start, 8 * word), 8 * word + 8):
+                if flags[j]:
+                    hit_row[hits], hit_column[hits] = i, j
                     hits += 1
+    for j in range(max(start, 8 * len(words)), len(flags)):
+        if flags[j]:
+            hit_row[hits], hit_column[hits] = i, j
+            hits += 1
     return hits
 
 
 @compiled
 def seed_cuts(tile: Array, row_ids: Array, column_ids: Array, high: float, rank: int, cut: Array) -> None:
     """Raises cut[i] to the rank-th largest similarity below `high` of row i with other samples."""
-    found = np.empty(tile.shape[1], np.float32)
+    best = np.empty(rank, np.float32)  # ascending
     for i in range(tile.shape[0]):
-        size = 0
+        best[:] = cut[i]
         for j in range(tile.shape[1]):
-            if cut[i] <= tile[i, j] < high and row_ids[i] != column_ids[j]:
-                found[size] = tile[i, j]
-                size += 1
-        if size >= rank:
-            cut[i] = np.partition(found[:size], size - rank)[size - rank]
+            if best[0] < tile[i, j] < high and row_ids[i] != column_ids[j]:
+                place = 0
+                while place + 1 < rank and best[place + 1] < tile[i, j]:
+                    best[place] = best[place + 1]
+                    place += 1
+                best[place] = tile[i, j]
+        cut[i] = best[0]
 
 
 class Exact(NamedTuple):
     """What similarities are computed from exactly.
 
     array: (N, d) floats, or uint16 patterns that `decode` (65536,) maps to float32; `decode` is empty for floats.
-    norms: (N,) float64.
+    norms: (N,) float64. wide: whether a sum of products may leave float32's range, and is added up in float64.
     """
 
     array: Array
     decode: Array
     norms: Array
+    wide: bool
 
 
 class Best(NamedTuple):
@@ -187,21 +201,26 @@ def best_of(k: int, high: float, candidates: Array, low: float, error: Array) ->
 
 
 @compiled_sum
-def _dot(array: Array, decode: Array, i: int, j: int) -> float:
-    total = 0.0
+def _dot(exact: Exact, i: int, j: int) -> float:
+    one, other, decode = exact.array[i], exact.array[j], exact.decode
+    narrow, wide = np.float32(0.0), 0.0
     if len(decode):
-        for d in range(array.shape[1]):
-            total += np.float64(decode[np.intp(array[i, d])]) * np.float64(decode[np.intp(array[j, d])])
-    else:
-        for d in range(array.shape[1]):
-            total += np.float64(array[i, d]) * np.float64(array[j, d])
-    return total
+        for d in range(len(one)):
+            narrow += decode[np.intp(one[d])] * decode[np.intp(other[d])]
+        return float(narrow)
+    if exact.wide:
+        for d in range(len(one)):
+            wide += np.float64(one[d]) * np.float64(other[d])
+        return wide
+    for d in range(len(one)):
+        narrow += np.float32(one[d]) * np.float32(other[d])
+    return float(narrow)
 
 
 @compiled
 def cosine(exact: Exact, i: int, j: int) -> Any:
     """Similarity of two rows as float32: the same bits in both orders, whatever power of two the rows are scaled by."""
-    cosine = _dot(exact.array, exact.decode, i, j) / (exact.norms[i] * exact.norms[j])
+    cosine = _dot(exact, i, j) / (exact.norms[i] * exact.norms[j])
     return np.float32(min(max(cosine, -1.0), 1.0))
 
 
@@ -222,16 +241,20 @@ def push_hits(
 
     value_of: (65536,) float32, the value of each pattern; empty where the tile holds values.
     """
+    partners, values, size, cut, error = best.partners, best.values, best.size, best.cut, best.error
+    last = partners.shape[1] - 1
     for hit in range(hits):
         i, j = row_start + hit_row[hit], column_ids[hit_column[hit]]
         raw = tile[hit_row[hit], hit_column[hit]]
         value = value_of[np.intp(raw)] if len(value_of) else np.float32(raw)
-        if i == j:
-            continue
-        if best.cut[i] <= value < best.high + best.error[i]:
-            _push(i, j, value, best, exact)
-        if both and best.cut[j] <= value < best.high + best.error[j]:
-            _push(j, i, value, best, exact)
+        for _ in range(2 if both else 1):
+            if i != j and cut[i] <= value < best.high + error[i]:
+                place = size[i]
+                partners[i, place], values[i, place] = j, value
+                size[i] = place + 1
+                if place == last:
+                    _make_room(i, best, exact)
+            i, j = j, i
 
 
 @compiled
@@ -241,7 +264,10 @@ def push_all(size: Array, partners: Array, values: Array, best: Best, exact: Exa
     for i in range(len(size)):
         for _ in range(size[i]):
             if values[place] >= best.cut[i]:
-                _push(i, partners[place], values[place], best, exact)
+                best.partners[i, best.size[i]], best.values[i, best.size[i]] = partners[place], values[place]
+                best.size[i] += 1
+                if best.size[i] == best.partners.shape[1]:
+                    _make_room(i, best, exact)
             place += 1
 
 
@@ -285,14 +311,10 @@ def exact_row(
 
 
 @compiled
-def _push(i: int, j: int, value: Any, best: Best, exact: Exact) -> None:
-    places = best.partners.shape[1]
-    best.partners[i, best.size[i]], best.values[i, best.size[i]] = j, value
-    best.size[i] += 1
-    if best.size[i] < places:
-        return
+def _make_room(i: int, best: Best, exact: Exact) -> None:
+    """Leaves places free in a full row."""
     _compress(i, best)
-    if best.size[i] > places - max(1, best.k // 2):
+    if best.size[i] > best.partners.shape[1] - max(1, best.k // 2):
         # Too many are too close to tell apart at this precision.
         _settle(i, best, exact)
         if best.size[i] == best.k:

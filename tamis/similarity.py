@@ -1,13 +1,18 @@
 """The exact pair scan: all N(N-1)/2 cosine similarities, streamed through blocks and never held at once."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tamis.checkpoint import Checkpoint
 from tamis.device import resolve_device
 from tamis.errors import InputError
 from tamis.histogram import Histogram, exact_edges
@@ -17,6 +22,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 # Up to so many samples float32 is fast enough, and its histogram is exact at every edge.
 FLOAT32_LIMIT = 8192
+# With a checkpoint: tiles between two looks at the clock, and seconds between two saves.
+PORTION, SAVE_SECONDS = 512, 60.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ def pair_scan(
     profile_edges: npt.NDArray[np.float64] | None = None,
     reference: npt.NDArray[np.int64] | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> PairScan:
     """Compares every sample with every other one by cosine similarity.
 
@@ -59,7 +67,8 @@ def pair_scan(
         `exact_edges`; none by default.
     reference: indices of M samples; when given, each sample is compared with these alone, in O(N M), and the histogram
         is an estimate.
-    progress: called with tiles done and tiles in all.
+    progress: called with tiles done and tiles in all. checkpoint: where an interrupted scan is taken up; saved to about
+        once a minute.
 
     Beyond 8,192 samples, similarities are computed in bf16 where the CPU does so in hardware, else in float32; the
     candidates that the error bound leaves are compared again exactly.
@@ -68,6 +77,95 @@ def pair_scan(
 
     Raises InputError for fewer than 4 samples, for rows that are zero or not finite, and when all rows are equal.
     """
+    prepared = _prepare(embeddings, k, sim_high, sim_low, bins, device, profile_edges, reference)
+    tiles = prepared.scan.tiles()
+    done = 0 if checkpoint is None else prepared.restore(checkpoint.load())
+    saved_at = time.monotonic()
+    while done < len(tiles):
+        # Without a checkpoint in one go; else in portions, so that a save finds no tile half done.
+        portion = tiles[done:] if checkpoint is None else tiles[done : done + PORTION]
+        prepared.scan.run(portion, _shifted(progress, done, len(tiles)))
+        done += len(portion)
+        if checkpoint is not None and done < len(tiles) and time.monotonic() - saved_at > SAVE_SECONDS:
+            checkpoint.save(prepared.content(done))
+            saved_at = time.monotonic()
+    return prepared.result()
+
+
+def scan_part(embeddings: Embeddings, part: int, parts: int, **options: Any) -> bytes:
+    """One of several shares of a pair scan, for `merge_parts`: they may be made by different processes and machines.
+
+    options: as of `pair_scan`, the same for all parts.
+    """
+    prepared = _prepare(embeddings, **options)
+    prepared.scan.run(prepared.scan.tiles()[part::parts])
+    return prepared.content(0)
+
+
+def merge_parts(embeddings: Embeddings, contents: Iterable[bytes], **options: Any) -> PairScan:
+    """What `pair_scan` would return, bit for bit, from all parts of `scan_part`.
+
+    Raises InputError when a part was made of other embeddings or with other options.
+    """
+    prepared = _prepare(embeddings, **options)
+    for content in contents:
+        if prepared.absorb(content) is None:
+            raise InputError("A part belongs to another scan.", "Make all parts of the same embeddings and options.")
+    return prepared.result()
+
+
+def computes_bf16(count: int) -> bool:
+    """Whether a scan of so many samples computes in bf16 on this machine."""
+    # AVX512-BF16 and AMX; elsewhere bf16 is emulated and slower than float32.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return count > FLOAT32_LIMIT and any(check() for check in checks if check is not None)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A scan that is ready to run, and what its result needs beside it. identity: tells scans apart."""
+
+    scan: Any
+    histogram: Histogram
+    profile_edges: npt.NDArray[np.float64] | None
+    identity: str
+
+    def content(self, done: int) -> bytes:
+        sink = io.BytesIO()
+        np.savez(sink, identity=self.identity, done=done, **self.scan.state())
+        return sink.getvalue()
+
+    def absorb(self, content: bytes) -> int | None:
+        """Takes up what was stored; returns the number of tiles said to be done, None for another scan's content."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            if str(stored["identity"]) != self.identity:
+                return None
+            self.scan.absorb(stored)
+            return int(stored["done"])
+
+    def restore(self, content: bytes | None) -> int:
+        try:
+            return (self.absorb(content) if content else None) or 0
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            return 0  # a damaged checkpoint: the scan begins anew
+
+    def result(self) -> PairScan:
+        found = self.scan.finish()
+        edges = np.empty(0) if self.profile_edges is None else self.profile_edges
+        histogram = replace(self.histogram, counts=found.counts)
+        return PairScan(found.indices, found.similarities, histogram, found.profile, edges)
+
+
+def _prepare(
+    embeddings: Embeddings,
+    k: int = 64,
+    sim_high: float | None = None,
+    sim_low: float | None = None,
+    bins: int = 2048,
+    device: str = "auto",
+    profile_edges: npt.NDArray[np.float64] | None = None,
+    reference: npt.NDArray[np.int64] | None = None,
+) -> _Prepared:
     from tamis.similarity_cpu import Scan, Task  # brings numba, which training alone does not need
 
     if bins < 2 or bins & (bins - 1):
@@ -86,25 +184,17 @@ def pair_scan(
         profile_of_bin=None if profile_edges is None else _profile_of_bin(profile_edges, edges, exact),
         columns=columns,
     )
-    scan = Scan(rows, task, bf16=bf16)
-    scan.run(scan.tiles(), progress)
-    found = scan.finish()
     # Dvoretzky, Kiefer and Wolfowitz, with the constant of Massart (1990), over the reference samples.
     error = 0.0 if columns is None else float(np.sqrt(np.log(2 / 0.05) / (2 * len(columns))))
-    return PairScan(
-        found.indices,
-        found.similarities,
-        Histogram(edges, found.counts, exact, exact=columns is None, error=error),
-        found.profile,
-        np.empty(0) if profile_edges is None else profile_edges,
-    )
+    histogram = Histogram(edges, np.zeros(bins, np.int64), exact, exact=columns is None, error=error)
+    identity = hashlib.sha256(f"{task.k} {task.low} {task.high} {bins} {bf16} {rows.dimension}".encode())
+    for array in (rows.norms.numpy(), profile_edges, columns):
+        identity.update(b"none" if array is None else array.tobytes())
+    return _Prepared(Scan(rows, task, bf16=bf16), histogram, profile_edges, identity.hexdigest())
 
 
-def computes_bf16(count: int) -> bool:
-    """Whether a scan of so many samples computes in bf16 on this machine."""
-    # AVX512-BF16 and AMX; elsewhere bf16 is emulated and slower than float32.
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return count > FLOAT32_LIMIT and any(check() for check in checks if check is not None)
+def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+    return None if progress is None else lambda more, _: progress(done + more, total)
 
 
 def _profile_of_bin(

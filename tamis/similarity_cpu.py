@@ -30,9 +30,11 @@ Item = TypeVar("Item")
 # Fixed, so that results do not depend on the machine: a product's last bit may vary with its shape.
 TILE = 1024
 # Columns from which each row's first cut is estimated, and how rarely a row may have to be done again for it.
-SAMPLE, FAILURE = 2048, 1e-6
+SAMPLE, FAILURE = 2048, 1e-4
 # Rounding a similarity below 1 to bf16, and what adding up in float32 may cost on top, a dimension.
 HALF_ULP, ACCUMULATION = 2.0**-9, 2.0**-24
+# Products of rows of such lengths add up in float32 without leaving its range.
+SAFE_NORMS = 1e-15, 1e15
 FLUSH = 512
 
 
@@ -167,13 +169,16 @@ class _Operand:
             plain = arrays.zeros((len(ids), rows.dimension), np.int16 if bf16 else np.float32)
             self._kept = torch.from_numpy(plain).view(self.dtype)
         self.error = np.empty(len(ids), np.float32)
-        for start in range(0, len(ids), TILE):
+
+        def convert(start: int, _: None) -> None:
             part = slice(start, min(start + TILE, len(ids)))
             unit = rows.unit(ids[part])
             rounded = unit.to(self.dtype)
             self.error[part] = torch.linalg.vector_norm(unit - rounded.to(torch.float32), dim=1).numpy()
             if self._kept is not None:
                 self._kept[part] = rounded
+
+        _in_parallel(convert, range(0, len(ids), TILE), _threads())
 
     def __getitem__(self, part: "slice | npt.NDArray[np.int64]") -> torch.Tensor:
         if self._kept is None:
@@ -256,7 +261,9 @@ class _Best:
     ) -> None:
         self._task, self._bf16 = task, own.dtype == torch.bfloat16
         self._value_of = pattern_values() if self._bf16 else np.empty(0, np.float32)
-        self._exact = kernels.Exact(*rows.plain(), rows.norms.numpy())
+        norms = rows.norms.numpy()
+        wide = not (SAFE_NORMS[0] < norms.min() and norms.max() < SAFE_NORMS[1])
+        self._exact = kernels.Exact(*rows.plain(), norms, wide)
         slack = 4 * ACCUMULATION * rows.dimension + (HALF_ULP if self._bf16 else 0.0)
         error = own.error + other.error.max() + np.float32(slack)
         candidates = arrays.zeros((len(rows), min(4 * task.k, task.k + len(ids)), 2), np.int32)
@@ -307,7 +314,7 @@ class _Best:
         if not self._task.k:
             return indices, similarities
         failed = np.zeros(len(indices), np.bool_)
-        threads = [None] * torch.get_num_threads()
+        threads = _threads()
         low, best, exact = self._task.low, self._best, self._exact
 
         def settle(start: int, _: None) -> None:
@@ -337,7 +344,7 @@ class _Best:
             row_ids = np.arange(part.start, part.stop)
             kernels.seed_cuts(similarity, row_ids, column_ids, self._task.high, rank, cut[part])
 
-        _in_parallel(seed, range(0, len(cut), TILE), [None] * torch.get_num_threads())
+        _in_parallel(seed, range(0, len(cut), TILE), _threads())
 
 
 class _Space:
@@ -382,6 +389,11 @@ def _rank(mean: float) -> int:
         below += term
         rank += 1
     return rank
+
+
+def _threads() -> list[None]:
+    """A place for each of PyTorch's threads, where they need nothing to work in."""
+    return [None] * torch.get_num_threads()
 
 
 def _in_parallel(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tamis.checkpoint import Checkpoint, FileCheckpoint
 from tamis.encoders import (
     Encoder,
     EncoderSpec,
@@ -25,7 +26,6 @@ from tamis.errors import InputError
 from tamis.images import decode
 from tamis.manifest import read_manifest
 from tamis.sources import Refused, open_source
-from trainer.checkpoint import Checkpoint, FileCheckpoint
 from trainer.data import ImageSet, Progress, Shards, usable
 from trainer.pairs import manifest_pairs
 from trainer.probe import Probe, linear_probe

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from tamis.checkpoint import Checkpoint
 from tamis.device import resolve_device
 from tamis.encoders import Encoder, EncoderSpec, build_encoder
 from tamis.errors import InputError, TamisError
 from tamis.losses import InfoNCE, Spectral
 from trainer.augment import Augmentation, augment
-from trainer.checkpoint import Checkpoint
 from trainer.data import ImageSet
 from trainer.pairs import DifficultPairs
 

@@ -8,8 +8,9 @@ from dbos import DBOS
 
 from tamis.curation import Curation, curate
 from tamis.store import schema
+from tamis.store.jobs import workflow_id
 from worker.embed import embed_dataset
-from worker.runtime import reported, reporter, runtime, step
+from worker.runtime import StoredCheckpoint, reported, reporter, runtime, step
 
 
 @DBOS.workflow(name="curation")
@@ -29,6 +30,7 @@ def find_difficult(curation_id: str, embedding_id: str) -> None:
         parameters = dict(row.parameters)
         key = session.get_one(schema.Embedding, embedding_id).key
     progress = reporter(schema.Curation, curation_id, "curate", "comparing all pairs")
+    checkpoint = StoredCheckpoint(run.objects, f"checkpoints/{workflow_id('scan', curation_id)}.npz")
     with run.local(key) as file:
         result = curate(
             np.load(file, mmap_mode="r"),
@@ -39,6 +41,7 @@ def find_difficult(curation_id: str, embedding_id: str) -> None:
             seed=parameters["seed"],
             device=run.settings.device,
             progress=progress,
+            checkpoint=checkpoint,
         )
     files = result.files()
     prefix = f"curations/{content_address(files)}"
@@ -50,6 +53,7 @@ def find_difficult(curation_id: str, embedding_id: str) -> None:
         row.result_key = prefix
         row.summary = summary(result)
         row.succeed(f"{result.pairs.num_rows} difficult pairs listed")
+    checkpoint.discard()
 
 
 def summary(result: Curation) -> dict[str, Any]:

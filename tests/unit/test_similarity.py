@@ -1,5 +1,7 @@
 """The pair scan against a plain NumPy version of itself, in both precisions of its products."""
 
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamis import InputError, pair_scan
+from tamis import InputError, PairScan, pair_scan
+from tamis.checkpoint import FileCheckpoint
 from tamis.histogram import exact_edges
 from tamis.rows import Rows
+from tamis.similarity import merge_parts
 from tamis.similarity_cpu import TILE, Scan, Task
 
 
@@ -222,3 +226,70 @@ def test_whole_numbers_and_odd_bins_are_refused() -> None:
         pair_scan(np.ones((5, 3), np.int64))
     with pytest.raises(InputError, match="power of two"):
         pair_scan(random_rows(5), bins=100)
+
+
+class WorkerGoneError(Exception):
+    """Stands for a worker's end."""
+
+
+@pytest.mark.usefixtures("precision")
+def test_an_interrupted_scan_goes_on_and_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tamis.similarity.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("tamis.similarity.PORTION", 2)
+    embeddings = random_rows(4 * TILE)
+    expected = pair_scan(embeddings, k=9)
+    checkpoint = FileCheckpoint(tmp_path / "scan.npz")
+    seen: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 5:
+            raise WorkerGoneError
+
+    with pytest.raises(WorkerGoneError):
+        pair_scan(embeddings, k=9, progress=progress, checkpoint=checkpoint)
+    resumed: list[int] = []
+    found = pair_scan(embeddings, k=9, progress=lambda done, _: resumed.append(done), checkpoint=checkpoint)
+    assert min(resumed) > 2
+    assert resumed[-1] == 10
+    assert_same(found, expected)
+    # Another scan does not take it up, and a damaged one is none.
+    assert_same(pair_scan(-embeddings[::-1], k=9, checkpoint=checkpoint), pair_scan(-embeddings[::-1], k=9))
+    checkpoint.save(b"PK damaged")
+    assert_same(pair_scan(embeddings, k=9, checkpoint=checkpoint), expected)
+
+
+def test_a_scan_split_over_two_processes_merges_to_the_same_bytes(tmp_path: Path) -> None:
+    embeddings = random_rows(9 * TILE)
+    np.save(tmp_path / "embeddings.npy", embeddings)
+    program = (
+        "import sys, pathlib, numpy as np\n"
+        "from tamis.similarity import scan_part\n"
+        "folder, part = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
+        "content = scan_part(np.load(folder / 'embeddings.npy'), part, 2, k=9, sim_high=0.5)\n"
+        "(folder / f'{part}.npz').write_bytes(content)\n"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(part)]) for part in range(2)]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    contents = [(tmp_path / f"{part}.npz").read_bytes() for part in range(2)]
+    expected = pair_scan(embeddings, k=9, sim_high=0.5)
+    assert_same(merge_parts(embeddings, contents, k=9, sim_high=0.5), expected)
+    assert_same(merge_parts(embeddings, contents[::-1], k=9, sim_high=0.5), expected)
+    with pytest.raises(InputError, match="another scan"):
+        merge_parts(embeddings, contents, k=8, sim_high=0.5)
+
+
+def assert_same(found: PairScan, expected: PairScan) -> None:
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.similarities, expected.similarities)
+    np.testing.assert_array_equal(found.histogram.counts, expected.histogram.counts)
+    np.testing.assert_array_equal(found.profile, expected.profile)
+
+
+def test_arrays_beyond_the_budget_are_files_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = random_rows(2000)
+    expected = pair_scan(embeddings, k=9)
+    monkeypatch.setenv("TAMIS_MEMORY_BUDGET", "100000")
+    assert_same(pair_scan(embeddings, k=9), expected)

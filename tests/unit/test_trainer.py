@@ -12,7 +12,7 @@ import torch
 from tamis.encoders import EncoderSpec, fingerprint
 from tamis.errors import InputError, TamisError
 from trainer.augment import Augmentation, augment
-from trainer.checkpoint import FileCheckpoint
+from tamis.checkpoint import FileCheckpoint
 from trainer.data import ImageSet
 from trainer.pairs import DifficultPairs
 from trainer.probe import linear_probe, wilson_interval

@@ -1,11 +1,11 @@
-"""Where an unfinished training is kept."""
+"""Where an unfinished scan or training is kept."""
 
 from pathlib import Path
 from typing import Protocol
 
 
 class Checkpoint(Protocol):
-    """A place for one checkpoint's bytes; the trainer decides what they are."""
+    """A place for one checkpoint's bytes; whoever saves decides what they are."""
 
     def load(self) -> bytes | None:
         """What was saved last, None if nothing."""
@@ -29,5 +29,5 @@ class FileCheckpoint:
         partial.replace(self._path)
 
     def discard(self) -> None:
-        """Removes it, once the training has ended."""
+        """Removes it, once what it belongs to has ended."""
         self._path.unlink(missing_ok=True)
