@@ -73,6 +73,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # From here on connections wait until they are answered, so the address may be told.
+        listener.listen()
     except OSError as error:
         raise SettingsError(f"Cannot listen on {host}:{port} ({error.strerror}).", "Choose another --port.") from error
     return listener

@@ -219,8 +219,9 @@ def _curate(options: argparse.Namespace) -> Result:
 
 def _client(options: argparse.Namespace) -> Any:
     from tamis.client import Client
+    from tamis.settings import load_settings
 
-    return Client(options.server, options.api_key or os.environ.get("TAMIS_API_KEY"))
+    return Client(options.server, options.api_key or load_settings().api_key)
 
 
 def _upload(options: argparse.Namespace) -> Result:

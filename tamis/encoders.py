@@ -20,7 +20,6 @@ from torch import nn
 from tamis.device import resolve_device
 from tamis.errors import InputError
 
-ENCODERS = ("simclr", "embeddings")
 ARCHITECTURES = ("small", "resnet18")
 MIN_SIZE, MAX_SIZE = 16, 224
 SMALL_UP_TO = 40

@@ -51,16 +51,24 @@ class Rows:
     def plain(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The array as it is, for compiled loops: floats, or the uint16 patterns of a 16-bit type and, for all of them,
         the float32 each stands for."""
-        tensor = self.array.cpu() if isinstance(self.array, torch.Tensor) else torch.from_numpy(np.asarray(self.array))
-        if tensor.element_size() > 2:
-            return tensor.numpy(), np.empty(0, np.float32)
+        tensor = self.array.cpu() if isinstance(self.array, torch.Tensor) else None
+        array = (
+            np.asarray(self.array)
+            if tensor is None
+            else tensor.numpy()
+            if tensor.element_size() > 2
+            else tensor.view(torch.int16).numpy()
+        )
+        if array.itemsize > 2:
+            return array, np.empty(0, np.float32)
         patterns = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
-        return tensor.view(torch.int16).numpy().view(np.uint16), patterns.view(tensor.dtype).float().numpy()
+        kind = torch.float16 if tensor is None else tensor.dtype
+        return array.view(np.uint16), patterns.view(kind).float().numpy()
 
     def _raw(self, which: "slice | npt.NDArray[np.int64]") -> torch.Tensor:
         # float64, so that neither a norm nor a quotient can overflow or lose what float32 rows hold.
         chosen = self.array[which]
-        tensor = chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.asarray(chosen, np.float64))
+        tensor = chosen if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.array(chosen, np.float64))
         return tensor.cpu().to(torch.float64)
 
     def _check(self) -> None:

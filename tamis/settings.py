@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="auto, cpu or cuda.")
     max_upload_bytes: int = Field(50 * GIB, ge=1, description="The largest upload taken.")
     lease_seconds: float = Field(15.0, gt=0, description="A worker silent for so long is taken for dead.")
+    api_key: str | None = Field(None, description="The key that the command line sends to a server.")
     worker_id: str | None = Field(None, description="A worker's name that stays over restarts.")
 
     @field_validator("allowed_roots", mode="before")

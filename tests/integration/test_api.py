@@ -191,7 +191,7 @@ def zip_of(**files: bytes) -> bytes:
     return sink.getvalue()
 
 
-GOOD = {name: content for name, content in digit_files(6)}
+GOOD = dict(digit_files(6))
 
 BAD_ARCHIVES = {
     "empty": (b"", "empty"),

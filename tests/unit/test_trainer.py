@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tamis.checkpoint import FileCheckpoint
 from tamis.encoders import EncoderSpec, fingerprint
 from tamis.errors import InputError, TamisError
 from trainer.augment import Augmentation, augment
-from tamis.checkpoint import FileCheckpoint
 from trainer.data import ImageSet
 from trainer.pairs import DifficultPairs
 from trainer.probe import linear_probe, wilson_interval

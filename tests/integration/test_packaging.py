@@ -1,0 +1,249 @@
+"""The wheel is whole, the command is quick, the core stands alone, and imports point the way DESIGN says."""
+
+import ast
+import os
+import re
+import site
+import statistics
+import subprocess
+import sys
+import time
+import venv
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+from harness import await_line
+from samples import digit_files, write_folder
+
+import tamis
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("tamis", "service", "worker", "trainer", "migrations")
+SERVICE_STACK = (
+    *("fastapi", "starlette", "uvicorn", "jinja2", "prometheus_client", "httpx", "pydantic", "pydantic_settings"),
+    *("sqlalchemy", "alembic", "psycopg", "dbos", "duckdb", "obstore", "rich"),
+)
+# What computes must not know what stores. Whatever these import is checked with them.
+COMPUTING = ("similarity", "classes", "difficulty", "estimate", "theory", "losses", "encoders", "images", "rows")
+STORING = ("tamis.store", "tamis.manifest", "tamis.settings", "tamis.client", "tamis.shards")
+ABOVE_THE_CORE = ("tamis.cli", "tamis.local", "tamis.demo")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel, which takes the dependencies alone from this one."""
+    folder = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(pip, check=True, capture_output=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # A path named in a .pth file comes after the environment's own packages, and .pth files in it (such as that of an
+    # editable install) are not read.
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    return python
+
+
+def run(python: str | Path, *arguments: str, cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_every_file_of_its_packages_and_nothing_else(wheel: Path) -> None:
+    present = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"migrations/versions/0001_the_first_tables.py", "service/dashboard/templates/base.html"} <= present
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == present
+
+
+def test_modules_come_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = f"import {', '.join(PACKAGES)}; print(*({', '.join(PACKAGES)}), sep='\\n')"
+    found = run(installed, "-c", code, cwd=tmp_path).splitlines()
+    assert len(found) == len(PACKAGES)
+    assert all(str(installed.parents[1]) in line for line in found)
+    assert run(installed.with_name("tamis"), "--version", cwd=tmp_path) == f"tamis {tamis.__version__}\n"
+
+
+def test_the_installed_service_migrates_works_and_serves_every_file_its_pages_name(
+    installed: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [installed.with_name("tamis"), "serve", "--port", "0"], cwd=tmp_path, stdout=file, stderr=file
+        )
+    try:
+        url = await_line(log, r"Tamis serves (\S+),", process)
+        with tamis.Client(url) as client:
+            uploaded = client.upload(write_folder(tmp_path / "photos", digit_files(6)), "from the wheel")
+            dataset = client.wait(f"/datasets/{uploaded['id']}", timeout=60)
+        assert dataset["samples"] == 6
+        pages = [f"{url}{path}" for path in ("/", "/jobs", f"/datasets/{dataset['id']}")]
+        reached = {address for page in pages for address in reachable(page)}
+        assert {f"{url}/static/app.js", f"{url}/static/vendor/lit.js", f"{url}/static/tokens.css"} <= reached
+        for address in reached:
+            assert httpx.get(address).status_code == 200, address
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert (tmp_path / "tamis-data" / "tamis.sqlite").is_file()
+
+
+def reachable(page: str) -> set[str]:
+    """The addresses of static files that a page names, and those that these name in turn."""
+    seen: set[str] = set()
+    pending = {urljoin(page, path) for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', httpx.get(page).text)}
+    assert pending
+    while pending:
+        address = pending.pop()
+        seen.add(address)
+        named = re.findall(r'(?:from|import) "(\.[^"]+)"|url\("?([^")]+)"?\)', httpx.get(address).text)
+        pending |= {urljoin(address, script or file) for script, file in named if not file.startswith("data:")} - seen
+    return seen
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    def seconds(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            run(sys.executable, *arguments, cwd=tmp_path)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    assert seconds("-m", "tamis.cli", "--help") - seconds("-c", "pass") < 0.3
+    code = "import sys, tamis.cli; tamis.cli.build_parser().format_help(); print(*sys.modules)"
+    loaded = set(run(sys.executable, "-c", code, cwd=tmp_path).split())
+    assert loaded & {"torch", "numpy", "pyarrow", "sklearn", "numba", *SERVICE_STACK} == set()
+
+
+BLOCKED = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {SERVICE_STACK!r}:
+            raise ImportError(f"{{name}} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+"""
+WHOLE_JOB = """
+from pathlib import Path
+import numpy as np
+import tamis, trainer.run
+from tamis.local import curate_source
+
+curation = tamis.curate(np.random.default_rng(0).normal(size=(60, 8)))
+assert curation.histogram.counts.sum() == 60 * 59 // 2
+curate_source(Path("photos"), Path("manifest"), epochs=1)
+print(trainer.run.train_manifest(Path("manifest"), Path("out"), epochs=1).describe())
+print(trainer.run.probe_checkpoint(Path("out/encoder.pt"), Path("photos")).describe())
+"""
+
+
+def test_core_and_trainer_work_without_the_service_and_the_job_engine(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", digit_files(60))
+    assert "60 images" in run(sys.executable, "-c", BLOCKED + WHOLE_JOB, cwd=tmp_path)
+
+
+def test_the_block_blocks(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"fastapi.* is blocked"):
+        run(sys.executable, "-c", f"{BLOCKED}\nimport service.app", cwd=tmp_path)
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Full names of all that a module of ours imports, inside functions too, but for what only type checkers read."""
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    tree = ast.parse((path if path.is_file() else ROOT / module.replace(".", "/") / "__init__.py").read_text())
+    hidden = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in set(ast.walk(tree)) - hidden:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            assert node.module
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def modules(package: str) -> Iterator[str]:
+    for path in (ROOT / package).rglob("*.py"):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def offenders(importers: Iterator[str] | list[str], forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [
+        (module, name)
+        for module in importers
+        for name in sorted(imports(module))
+        if any(name == each or name.startswith(f"{each}.") for each in forbidden)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("service", ("worker", "trainer")),
+        ("worker", ("service",)),
+        ("trainer", ("service", "worker", "migrations", "tamis.store", "tamis.settings")),
+        ("migrations", ("service", "worker", "trainer")),
+    ],
+)
+def test_programs_do_not_import_each_other(package: str, forbidden: tuple[str, ...]) -> None:
+    assert offenders(modules(package), forbidden) == []
+
+
+def test_the_core_imports_no_program() -> None:
+    core = [module for module in modules("tamis") if module not in ABOVE_THE_CORE]
+    assert offenders(core, ("service", "worker", "trainer", *ABOVE_THE_CORE)) == []
+    outside = [module for module in core if not module.startswith("tamis.store")]
+    assert offenders(outside, ("migrations", "sqlalchemy", "alembic", "dbos", "obstore", "psycopg", "duckdb")) == []
+
+
+def test_only_the_store_knows_the_object_store() -> None:
+    everywhere = [module for package in PACKAGES for module in modules(package)]
+    users = {module for module, _ in offenders(everywhere, ("obstore",))}
+    assert users == {"tamis.store.objects"}
+
+
+def test_what_computes_does_not_know_what_stores() -> None:
+    own = set(modules("tamis"))
+    pending, reached = {f"tamis.{name}" for name in COMPUTING}, set[str]()
+    while pending:
+        module = pending.pop()
+        reached.add(module)
+        pending |= (imports(module) & own) - reached
+    assert "tamis.kernels" in reached
+    assert offenders(sorted(reached), STORING) == []
