@@ -2,14 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from tamis import InputError, LimitError, NotFoundError, SettingsError
 from tamis.settings import Settings
 from tamis.store.objects import PART, Objects, open_objects
+
+T = TypeVar("T")
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -18,6 +22,12 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
         return open_objects(Settings(data=tmp_path))
     endpoint, bucket = request.getfixturevalue("s3")
     return open_objects(Settings(data=tmp_path, object_store=f"s3://{bucket}/{tmp_path.name}", s3_endpoint=endpoint))
+
+
+def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Its result, from a thread: the browser tests leave an event loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 async def chunks(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
@@ -48,7 +58,7 @@ def test_a_second_writer_of_a_key_is_refused(objects: Objects) -> None:
 
 def test_a_stream_of_several_parts_is_stored_whole(objects: Objects) -> None:
     content = os.urandom(2 * PART + 12_345)
-    size, _ = asyncio.run(objects.put_stream("uploads/big", chunks(content, 700_001), limit=10 * PART))
+    size, _ = finished(objects.put_stream("uploads/big", chunks(content, 700_001), limit=10 * PART))
     assert size == len(content)
     assert objects.get("uploads/big") == content
     with objects.open("uploads/big") as file:
@@ -64,9 +74,9 @@ def test_nothing_remains_of_a_stream_that_breaks_off_or_grows_too_large(objects:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        asyncio.run(objects.put_stream("uploads/broken", broken(), limit=10 * PART))
+        finished(objects.put_stream("uploads/broken", broken(), limit=10 * PART))
     with pytest.raises(LimitError, match="TAMIS_MAX_UPLOAD_BYTES"):
-        asyncio.run(objects.put_stream("uploads/large", chunks(b"x" * 2000, 100), limit=1000))
+        finished(objects.put_stream("uploads/large", chunks(b"x" * 2000, 100), limit=1000))
     assert objects.list("uploads/") == []
 
 
