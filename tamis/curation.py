@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -30,9 +31,12 @@ from tamis.histogram import Histogram, exact_edges
 from tamis.manifest import Manifest
 from tamis.rows import Embeddings, Rows
 from tamis.selection import SampleTable, make_manifest
-from tamis.similarity import Progress, computes_bf16, pair_scan
+from tamis.similarity import Progress, computes_bf16, pair_scan, seconds_for_all_pairs
 
-EXACT_LIMIT = 200_000
+log = logging.getLogger("tamis.curation")
+
+# With `exact="auto"`, all pairs are compared where that takes no longer than this.
+EXACT_SECONDS = 1800.0
 BINS = 2048
 SCOUT = 8192
 GRAPH_SAMPLE = 512
@@ -221,8 +225,9 @@ def curate(
     embeddings: (N, d) floats, NumPy array, memory map or tensor, of any scale.
     classes: r + 1, or auto to estimate it. pos_high: auto is 1 / classes.
     neighbours: difficult partners to keep for each sample.
-    exact: compare all pairs; auto does up to 200,000 samples. Otherwise each sample is compared with `reference` random
-        ones, and the histogram's `error` bounds the error of every share read from it at 95% confidence.
+    exact: compare all pairs; auto does where, by a product timed on this machine, that takes at most half an hour, and
+        logs what it picked. Otherwise each sample is compared with `reference` random ones, and the histogram's `error`
+        bounds the error of every share read from it at 95% confidence.
     progress, checkpoint: as of `pair_scan`.
 
     Equal arguments give equal results on one machine. Raises InputError for embeddings that are not finite, zero, fewer
@@ -250,7 +255,7 @@ def curate(
         BINS,
         device,
         profile_edges=edges,
-        reference=_reference(len(rows), exact, reference, seed),
+        reference=_reference(rows, exact, reference, seed),
         progress=progress,
         checkpoint=checkpoint,
     )
@@ -297,11 +302,19 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
     )
 
 
-def _reference(count: int, exact: bool | Literal["auto"], reference: int, seed: int) -> npt.NDArray[np.int64] | None:
-    if exact is True or (exact == "auto" and count <= EXACT_LIMIT) or reference >= count:
+def _reference(rows: Rows, exact: bool | Literal["auto"], reference: int, seed: int) -> npt.NDArray[np.int64] | None:
+    """The samples to compare each one with; None for all of them."""
+    count = len(rows)
+    if exact is True or reference >= count:
         return None
     if reference < 1:
         raise InputError(f"reference is {reference}.", "Use the number of samples to compare each one with.")
+    if exact == "auto":
+        seconds = seconds_for_all_pairs(count, rows.dimension)
+        if seconds <= EXACT_SECONDS:
+            log.info("comparing all pairs of %d samples, about %.0f s", count, seconds)
+            return None
+        log.info("all pairs of %d samples would take %.0f s: comparing each with %d", count, seconds, reference)
     return _sampled(count, reference, seed)
 
 

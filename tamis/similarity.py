@@ -114,6 +114,21 @@ def merge_parts(embeddings: Embeddings, contents: Iterable[bytes], **options: An
     return prepared.result()
 
 
+def seconds_for_all_pairs(count: int, dimension: int) -> float:
+    """About how long an exact scan takes here: half of all products of two tiles, by the time that one takes now, and
+    as much again for all else."""
+    from tamis.similarity_cpu import TILE
+
+    dtype = torch.bfloat16 if computes_bf16(count) else torch.float32
+    tile = torch.ones((TILE, dimension), dtype=dtype)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        torch.mm(tile, tile.T)
+        times.append(time.perf_counter() - start)
+    return min(times) * (count / TILE) ** 2 / 2 * 2
+
+
 def computes_bf16(count: int) -> bool:
     """Whether a scan of so many samples computes in bf16 on this machine."""
     # AVX512-BF16 and AMX; elsewhere bf16 is emulated and slower than float32.

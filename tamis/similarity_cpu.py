@@ -342,7 +342,10 @@ class _Best:
             part = slice(start, min(start + TILE, len(cut)))
             similarity = torch.mm(own[part], columns.T).to(torch.float32).numpy()
             row_ids = np.arange(part.start, part.stop)
-            kernels.seed_cuts(similarity, row_ids, column_ids, self._task.high, rank, cut[part])
+            seen = cut[part].copy()
+            kernels.seed_cuts(similarity, row_ids, column_ids, self._task.high, rank, seen)
+            # The sample's values may be too high by one error, and those of the best k too low by another.
+            cut[part] = np.maximum(cut[part], seen - 2 * self._best.error[part])
 
         _in_parallel(seed, range(0, len(cut), TILE), _threads())
 

@@ -143,6 +143,17 @@ def test_the_linear_variant_is_within_its_stated_error(embeddings: npt.NDArray[n
         assert abs(part.histogram.share_above(similarity) - share) < part.histogram.error
 
 
+def test_auto_compares_all_pairs_where_time_allows_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+    caplog.set_level("INFO", "tamis.curation")
+    assert tamis.curate(rows, classes=2, reference=100).histogram.exact
+    monkeypatch.setattr("tamis.curation.EXACT_SECONDS", 0.0)
+    assert not tamis.curate(rows, classes=2, reference=100).histogram.exact
+    assert [message.split(" of ")[0] for message in caplog.messages] == ["comparing all pairs", "all pairs"]
+
+
 @pytest.mark.parametrize("strategy", ["remove", "margin", "temperature", "combined"])
 def test_each_strategy_does_what_it_says(curation: tamis.Curation, strategy: str) -> None:
     manifest = curation.select(strategy, fraction=0.1)
