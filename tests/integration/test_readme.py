@@ -6,6 +6,7 @@ database and object store are a PostgreSQL and an S3 server of this test's own.
 """
 
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -43,7 +44,9 @@ def commands(block: str) -> Iterator[list[str]]:
 
 def what_make_runs(target: str) -> str:
     """The last command of a target, with which the files of this checkout's virtual environment are in place."""
-    told = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    # As typed: not as a part of the make that may have started the tests.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    told = subprocess.run(["make", "-n", target], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     return told.stdout.splitlines()[-1]
 
 
