@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+LOW_HALF = 2**32 - 1
+
 Array: TypeAlias = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -167,12 +169,14 @@ class Best(NamedTuple):
     """Each row's candidates for its k most similar partners below `high`.
 
     partners: (N, places) int32 and values: (N, places) float32, of which the first size[i] are used. size: (N,) int32.
-    cut: (N,) float32, what a value must reach. error: (N,) float32, how far a value may be from the exact similarity.
+    cut: (N,) float32, what a value must reach. error: (N,) float32, how far a value may be from the exact similarity;
+    `rounding` is how much of that is the rounding of the value itself, at 0.5 or more.
     What is used together lies together in memory: see `best_of`.
     """
 
     k: int
     high: float
+    rounding: float
     partners: Array
     values: Array
     size: Array
@@ -180,7 +184,7 @@ class Best(NamedTuple):
     error: Array
 
 
-def best_of(k: int, high: float, candidates: Array, low: float, error: Array) -> Best:
+def best_of(k: int, high: float, rounding: float, candidates: Array, low: float, error: Array) -> Best:
     """No candidates yet, and cuts that let nothing through that may lie below `low`.
 
     candidates: (N, places, 2) int32, in which partners and values are kept side by side.
@@ -189,6 +193,7 @@ def best_of(k: int, high: float, candidates: Array, low: float, error: Array) ->
     best = Best(
         k,
         high,
+        rounding,
         partners=candidates[:, :, 0],
         values=candidates.view(np.float32)[:, :, 1],
         size=state[:, 0],
@@ -201,27 +206,51 @@ def best_of(k: int, high: float, candidates: Array, low: float, error: Array) ->
 
 
 @compiled_sum
-def _dot(exact: Exact, i: int, j: int) -> float:
-    one, other, decode = exact.array[i], exact.array[j], exact.decode
-    narrow, wide = np.float32(0.0), 0.0
+def _four_products(exact: Exact, i: int, j: Array) -> tuple[float, float, float, float]:
+    """Dot products of row i with four others: at once, so that the wait for one row's memory is not idle."""
+    one, decode = exact.array[i], exact.decode
+    row0, row1, row2, row3 = exact.array[j[0]], exact.array[j[1]], exact.array[j[2]], exact.array[j[3]]
+    if exact.wide:
+        wide0, wide1, wide2, wide3 = 0.0, 0.0, 0.0, 0.0
+        for d in range(len(one)):
+            value = np.float64(one[d])
+            wide0 += value * np.float64(row0[d])
+            wide1 += value * np.float64(row1[d])
+            wide2 += value * np.float64(row2[d])
+            wide3 += value * np.float64(row3[d])
+        return wide0, wide1, wide2, wide3
+    sum0, sum1, sum2, sum3 = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
     if len(decode):
         for d in range(len(one)):
-            narrow += decode[np.intp(one[d])] * decode[np.intp(other[d])]
-        return float(narrow)
-    if exact.wide:
+            own = decode[np.intp(one[d])]
+            sum0 += own * decode[np.intp(row0[d])]
+            sum1 += own * decode[np.intp(row1[d])]
+            sum2 += own * decode[np.intp(row2[d])]
+            sum3 += own * decode[np.intp(row3[d])]
+    else:
         for d in range(len(one)):
-            wide += np.float64(one[d]) * np.float64(other[d])
-        return wide
-    for d in range(len(one)):
-        narrow += np.float32(one[d]) * np.float32(other[d])
-    return float(narrow)
+            own = np.float32(one[d])
+            sum0 += own * np.float32(row0[d])
+            sum1 += own * np.float32(row1[d])
+            sum2 += own * np.float32(row2[d])
+            sum3 += own * np.float32(row3[d])
+    return float(sum0), float(sum1), float(sum2), float(sum3)
 
 
 @compiled
-def cosine(exact: Exact, i: int, j: int) -> Any:
-    """Similarity of two rows as float32: the same bits in both orders, whatever power of two the rows are scaled by."""
-    cosine = _dot(exact, i, j) / (exact.norms[i] * exact.norms[j])
-    return np.float32(min(max(cosine, -1.0), 1.0))
+def cosines(exact: Exact, i: int, partners: Array, similarity: Array) -> None:
+    """similarity[p]: that of row i with partners[p] as float32; the same bits from both sides of a pair, whatever power
+    of two the rows are scaled by."""
+    chosen = np.empty(4, np.int64)
+    last = len(partners) - 1
+    for start in range(0, len(partners), 4):
+        # The last four may repeat a partner: one that stood alone would be added up in another order.
+        for place in range(4):
+            chosen[place] = partners[min(start + place, last)]
+        products = _four_products(exact, i, chosen)
+        for place in range(min(4, len(partners) - start)):
+            product = products[place] / (exact.norms[i] * exact.norms[chosen[place]])
+            similarity[start + place] = np.float32(min(max(product, -1.0), 1.0))
 
 
 @compiled
@@ -301,8 +330,7 @@ def exact_row(
 ) -> None:
     """The row's best k in the band, by comparing it with every column."""
     similarity = np.empty(len(column_ids), np.float32)
-    for place in range(len(column_ids)):
-        similarity[place] = cosine(exact, i, column_ids[place])
+    cosines(exact, i, column_ids, similarity)
     found = 0
     for place in np.argsort(-similarity, kind="mergesort"):
         if found < best.k and low <= similarity[place] < best.high and column_ids[place] != i:
@@ -336,6 +364,9 @@ def _compress(i: int, best: Best) -> None:
         return
     # A true member of the best k may look worse by one error, and the k-th best better by one.
     worst = np.partition(sure[:found], found - best.k)[found - best.k]
+    if worst > 0.1:
+        # The smaller a value, the less it is rounded; all that matter here lie between the new cut and `worst`.
+        error -= best.rounding * max(0.0, 1.0 - 2.0 * worst)
     best.cut[i] = max(best.cut[i], worst - 2 * error)
     kept = 0
     for place in range(best.size[i]):
@@ -349,14 +380,20 @@ def _compress(i: int, best: Best) -> None:
 def _settle(i: int, best: Best, exact: Exact) -> None:
     """Replaces the row's candidates by the k with the highest exact similarity below `high`, best first."""
     count = best.size[i]
-    partners = np.sort(best.partners[i, :count])
     similarity = np.empty(count, np.float32)
+    cosines(exact, i, best.partners[i, :count], similarity)
+    bits = similarity.view(np.int32)
+    # One number that sorts by similarity, then by lower partner: a float's bits ordered as its value, above the rest.
+    keys = np.empty(count, np.int64)
     for place in range(count):
-        similarity[place] = cosine(exact, i, partners[place])
+        ordered = bits[place] ^ ((bits[place] >> 31) & 0x7FFFFFFF)
+        keys[place] = (np.int64(ordered) << 32) | (LOW_HALF - best.partners[i, place])
+    keys = np.sort(keys)
     kept = 0
-    # Stable, so that equal similarities stay in the order of the partners.
-    for place in np.argsort(-similarity, kind="mergesort"):
-        if similarity[place] < best.high and kept < best.k:
-            best.partners[i, kept], best.values[i, kept] = partners[place], similarity[place]
+    for place in range(count - 1, -1, -1):
+        ordered = np.int32(keys[place] >> 32)
+        bits[0] = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
+        if similarity[0] < best.high and kept < best.k:
+            best.partners[i, kept], best.values[i, kept] = LOW_HALF - (keys[place] & LOW_HALF), similarity[0]
             kept += 1
     best.size[i] = kept

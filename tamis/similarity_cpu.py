@@ -264,10 +264,10 @@ class _Best:
         norms = rows.norms.numpy()
         wide = not (SAFE_NORMS[0] < norms.min() and norms.max() < SAFE_NORMS[1])
         self._exact = kernels.Exact(*rows.plain(), norms, wide)
-        slack = 4 * ACCUMULATION * rows.dimension + (HALF_ULP if self._bf16 else 0.0)
-        error = own.error + other.error.max() + np.float32(slack)
+        rounding = HALF_ULP if self._bf16 else 0.0
+        error = own.error + other.error.max() + np.float32(4 * ACCUMULATION * rows.dimension + rounding)
         candidates = arrays.zeros((len(rows), min(4 * task.k, task.k + len(ids)), 2), np.int32)
-        self._best = kernels.best_of(task.k, task.high, candidates, task.low, error)
+        self._best = kernels.best_of(task.k, task.high, rounding, candidates, task.low, error)
         if task.k:
             self._seed(own, other, ids)
         self._first_cut = self._best.cut.copy()
