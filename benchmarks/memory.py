@@ -25,7 +25,7 @@ def run(count: int = 1_000_000, exact_count: int = 200_000, dimension: int = 256
     """Yields each figure as it is known."""
     yield "machine", machine()
     counts = [count // 4, count // 2, count]
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
         file = Path(folder) / "embeddings.npy"
         _write(file, max(count, exact_count), dimension)
         runs = [in_fresh_process("benchmarks.memory:reference_scores", file=str(file), count=n) for n in counts]

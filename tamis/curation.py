@@ -30,8 +30,9 @@ from tamis.estimate import GraphEstimate, ListedPairs, PairSample, estimate_grap
 from tamis.histogram import Histogram, exact_edges
 from tamis.manifest import Manifest
 from tamis.rows import Embeddings, Rows
+from tamis.scan import Progress
 from tamis.selection import SampleTable, make_manifest
-from tamis.similarity import Progress, computes_bf16, pair_scan, seconds_for_all_pairs
+from tamis.similarity import computes_bf16, pair_scan, seconds_for_all_pairs
 
 log = logging.getLogger("tamis.curation")
 

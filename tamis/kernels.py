@@ -254,6 +254,24 @@ def cosines(exact: Exact, i: int, partners: Array, similarity: Array) -> None:
 
 
 @compiled
+def windows_bf16(best: Best, start: int, stop: int) -> Array:
+    """(2, n) int16 windows of keys for `tally_bf16`: one wider on both sides than the rows' ends, cut off to bf16, so
+    that no rounding can leave anything out."""
+    windows = np.empty((2, stop - start), np.int16)
+    ends = np.empty(2, np.float32)
+    bits = ends.view(np.int32)
+    for row in range(stop - start):
+        ends[0], ends[1] = best.cut[start + row], best.high + best.error[start + row]
+        low, high = np.int32(bits[0] >> 16), np.int32(bits[1] >> 16)
+        low = (low ^ ((low >> 15) & 0x7FFF)) - 1
+        high = (high ^ ((high >> 15) & 0x7FFF)) + 2
+        windows[0, row] = low
+        span = int(high) - int(low)
+        windows[1, row] = np.int16(span if span > 0 else 0)
+    return windows
+
+
+@compiled
 def push_hits(
     tile: Array,
     value_of: Array,

@@ -4,9 +4,10 @@ import hashlib
 import io
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,7 @@ from tamis.device import resolve_device
 from tamis.errors import InputError
 from tamis.histogram import Histogram, exact_edges
 from tamis.rows import Embeddings, Rows
-
-Progress: TypeAlias = Callable[[int, int], None]
+from tamis.scan import Progress, Task
 
 # Up to so many samples float32 is fast enough, and its histogram is exact at every edge.
 FLOAT32_LIMIT = 8192
@@ -70,8 +70,10 @@ def pair_scan(
     progress: called with tiles done and tiles in all. checkpoint: where an interrupted scan is taken up; saved to about
         once a minute.
 
-    Beyond 8,192 samples, similarities are computed in bf16 where the CPU does so in hardware, else in float32; the
-    candidates that the error bound leaves are compared again exactly.
+    device: auto is the GPU, where there is one and the rows fit into its memory, beyond 8,192 samples.
+
+    Beyond 8,192 samples, similarities are computed in bf16 where the CPU does so in hardware, else in float32, and on a
+    GPU always of float16 rows; the candidates that the error bound leaves are compared again exactly.
 
     Memory: the result, the rows in that precision, and 32 k bytes a sample for candidates.
 
@@ -181,14 +183,12 @@ def _prepare(
     profile_edges: npt.NDArray[np.float64] | None = None,
     reference: npt.NDArray[np.int64] | None = None,
 ) -> _Prepared:
-    from tamis.similarity_cpu import Scan, Task  # brings numba, which training alone does not need
-
     if bins < 2 or bins & (bins - 1):
         raise InputError(f"bins is {bins}.", "Use a power of two.")
-    resolve_device(device)
     rows = Rows(embeddings)
     columns = None if reference is None else np.unique(reference)
-    bf16 = computes_bf16(len(rows))
+    target = _scan_device(device, rows, min(k, len(rows)) + (0 if profile_edges is None else len(profile_edges)))
+    bf16 = target.type == "cpu" and computes_bf16(len(rows))
     edges = np.linspace(-1.0, 1.0, bins + 1)
     exact = exact_edges(bins, bf16=bf16)
     task = Task(
@@ -202,10 +202,40 @@ def _prepare(
     # Dvoretzky, Kiefer and Wolfowitz, with the constant of Massart (1990), over the reference samples.
     error = 0.0 if columns is None else float(np.sqrt(np.log(2 / 0.05) / (2 * len(columns))))
     histogram = Histogram(edges, np.zeros(bins, np.int64), exact, exact=columns is None, error=error)
-    identity = hashlib.sha256(f"{task.k} {task.low} {task.high} {bins} {bf16} {rows.dimension}".encode())
+    identity = hashlib.sha256(f"{task.k} {task.low} {task.high} {bins} {target.type} {bf16} {rows.dimension}".encode())
     for array in (rows.norms.numpy(), profile_edges, columns):
         identity.update(b"none" if array is None else array.tobytes())
-    return _Prepared(Scan(rows, task, bf16=bf16), histogram, profile_edges, identity.hexdigest())
+    scan: Any
+    if target.type == "cpu":
+        from tamis.similarity_cpu import Scan  # brings numba, which training alone does not need
+
+        scan = Scan(rows, task, bf16=bf16)
+    else:
+        from tamis.similarity_gpu import Scan as GpuScan  # brings Triton
+
+        scan = GpuScan(rows, task, target)
+    return _Prepared(scan, histogram, profile_edges, identity.hexdigest())
+
+
+def _scan_device(device: str, rows: Rows, numbers: int) -> torch.device:
+    """Where to scan. numbers: how many a sample the result has."""
+    target = resolve_device(device)
+    if target.type != "cuda" or (device == "auto" and len(rows) <= FLOAT32_LIMIT):
+        return torch.device("cpu")
+    problem = None
+    if find_spec("triton") is None:
+        problem = "Triton is not installed."
+    else:
+        from tamis.similarity_gpu import memory_free, memory_needed
+
+        needed, free = memory_needed(rows, numbers), memory_free(target)
+        if needed > free:
+            problem = f"The scan needs {needed >> 20:,} MiB of the GPU's memory, and {free >> 20:,} MiB are free."
+    if problem is None:
+        return target
+    if device == "auto":
+        return torch.device("cpu")
+    raise InputError(problem, "Use device cpu.")
 
 
 def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:

@@ -7,61 +7,33 @@ that counts every similarity and lists those that may belong among a sample's be
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
-from math import exp
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from tamis import kernels
-from tamis.histogram import key_of_pattern, pattern_bins, pattern_values
+from tamis.histogram import pattern_bins, pattern_values
 from tamis.memory import Arrays, memory_budget
 from tamis.rows import Rows
+from tamis.scan import ACCUMULATION, Found, Progress, Task, seed_rank
 
-Progress: TypeAlias = Callable[[int, int], None]
 Tile: TypeAlias = tuple[int, int, int]
 Item = TypeVar("Item")
 
 # Fixed, so that results do not depend on the machine: a product's last bit may vary with its shape.
 TILE = 1024
-# Columns from which each row's first cut is estimated, and how rarely a row may have to be done again for it.
-SAMPLE, FAILURE = 2048, 1e-4
-# Rounding a similarity below 1 to bf16, and what adding up in float32 may cost on top, a dimension.
-HALF_ULP, ACCUMULATION = 2.0**-9, 2.0**-24
+# Columns from which each row's first cut is estimated.
+SAMPLE = 2048
+# Rounding a similarity below 1 to bf16.
+HALF_ULP = 2.0**-9
 # Products of rows of such lengths add up in float32 without leaving its range.
 SAFE_NORMS = 1e-15, 1e15
 FLUSH = 512
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to find: for each row the k most similar partners with low <= s < high, the histogram of all pairs over
-    [-1, 1] in `bins` bins, and, with `profile_of_bin` (bins,), how many of a row's pairs are in each profile bin.
-
-    columns: indices, ascending, of the samples that all rows are compared with; None for all, each unordered pair once.
-    """
-
-    k: int
-    low: float
-    high: float
-    bins: int
-    profile_of_bin: npt.NDArray[np.uint8] | None
-    columns: npt.NDArray[np.int64] | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """indices, similarities: (N, k), padded with -1 and -inf. counts: (bins,) int64. profile: (N, P) whole numbers."""
-
-    indices: npt.NDArray[np.int64]
-    similarities: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64]
-    profile: npt.NDArray[Any]
+REPORT_SECONDS = 0.1
 
 
 class Scan:
@@ -276,12 +248,9 @@ class _Best:
         """(2, n): which similarities matter to each row."""
         if not self._task.k:
             return np.zeros((2, part.stop - part.start), np.int16 if self._bf16 else np.float32)
-        low, high = self._best.cut[part], np.float32(self._task.high) + self._best.error[part]
-        if not self._bf16:
-            return np.stack([low, high])
-        # One pattern wider on both sides than the truncated ends, so that no rounding can leave anything out.
-        lowest, highest = _key(low) - 1, _key(high) + 2
-        return np.stack([lowest, np.maximum(highest - lowest, 0)]).astype(np.uint16).view(np.int16)
+        if self._bf16:
+            return kernels.windows_bf16(self._best, part.start, part.stop)
+        return np.stack([self._best.cut[part], np.float32(self._task.high) + self._best.error[part]])
 
     def push(
         self,
@@ -332,7 +301,7 @@ class _Best:
     def _seed(self, own: _Operand, other: _Operand, ids: npt.NDArray[np.int64]) -> None:
         """Sets each row's first cut to a similarity that, by a random sample of the columns, more than k exceed."""
         size = min(SAMPLE, len(ids))
-        rank = _rank(self._task.k * size / len(ids))
+        rank = seed_rank(self._task.k * size / len(ids))
         if rank > size // 2:
             return
         chosen = np.sort(np.random.default_rng(0).choice(len(ids), size, replace=False))
@@ -379,21 +348,6 @@ def _patterns(values: torch.Tensor) -> npt.NDArray[np.uint16]:
     return values.view(torch.int16).numpy().view(np.uint16)
 
 
-def _key(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    return key_of_pattern((values.view(np.uint32) >> 16).astype(np.uint16))
-
-
-def _rank(mean: float) -> int:
-    """The smallest r that a Poisson variable of this mean reaches with a probability of at most FAILURE."""
-    term = below = exp(-mean)
-    rank = 1
-    while 1.0 - below > FAILURE:
-        term *= mean / rank
-        below += term
-        rank += 1
-    return rank
-
-
 def _threads() -> list[None]:
     """A place for each of PyTorch's threads, where they need nothing to work in."""
     return [None] * torch.get_num_threads()
@@ -405,22 +359,36 @@ def _in_parallel(
     spaces: Sequence[Any],
     progress: Progress | None = None,
 ) -> None:
-    """Does every item on one of as many threads as there are spaces, each of which one thread has to itself."""
-    upcoming, free, done = iter(items), list(spaces), 0
-    with _one_thread_each(), ThreadPoolExecutor(len(spaces), "scan") as pool:
-        running: dict[Any, Any] = {}
-        while True:
-            for item in islice(upcoming, len(free)):
-                space = free.pop()
-                running[pool.submit(work, item, space)] = space
-            if not running:
+    """Does every item on one of as many threads as there are spaces, each of which one thread has to itself.
+
+    The threads fetch their items themselves: handing over one by one would cost the cores a third thread's time.
+    """
+    upcoming, stopped = iter(items), threading.Event()
+    lock, done = threading.Lock(), [0] * len(spaces)
+
+    def fetch(number: int) -> None:
+        while not stopped.is_set():
+            with lock:
+                item = next(upcoming, stopped)
+            if item is stopped:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                free.append(running.pop(future))
-                future.result()
-                done += 1
-            if progress is not None:
-                progress(done, len(items))
+            work(cast(Item, item), spaces[number])
+            done[number] += 1
+
+    with _one_thread_each(), ThreadPoolExecutor(len(spaces), "scan") as pool:
+        running = [pool.submit(fetch, number) for number in range(len(spaces))]
+        try:
+            while wait(running, timeout=REPORT_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+                if any(future.done() and future.exception() for future in running):
+                    break
+                if progress is not None:
+                    progress(sum(done), len(items))
+        finally:
+            stopped.set()
+        for future in running:
+            future.result()
+    if progress is not None:
+        progress(sum(done), len(items))
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from tamis import InputError, PairScan, pair_scan
 from tamis.checkpoint import FileCheckpoint
 from tamis.histogram import exact_edges
 from tamis.rows import Rows
+from tamis.scan import Task
 from tamis.similarity import merge_parts
-from tamis.similarity_cpu import TILE, Scan, Task
+from tamis.similarity_cpu import TILE, Scan
 
 
 def oracle(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,53 @@
+"""What the scans on CPU and GPU share: the task, what they find, and where a row's first cut may lie."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import exp
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+# What adding up a product in float32 may cost, a dimension.
+ACCUMULATION = 2.0**-24
+# How rarely a row may have to be done again because its first cut was too high.
+FAILURE = 1e-4
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to find: for each row the k most similar partners with low <= s < high, the histogram of all pairs over
+    [-1, 1] in `bins` bins, and, with `profile_of_bin` (bins,), how many of a row's pairs are in each profile bin.
+
+    columns: indices, ascending, of the samples that all rows are compared with; None for all, each unordered pair once.
+    """
+
+    k: int
+    low: float
+    high: float
+    bins: int
+    profile_of_bin: npt.NDArray[np.uint8] | None
+    columns: npt.NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """indices, similarities: (N, k), padded with -1 and -inf. counts: (bins,) int64. profile: (N, P) whole numbers."""
+
+    indices: npt.NDArray[np.int64]
+    similarities: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int64]
+    profile: npt.NDArray[Any]
+
+
+def seed_rank(mean: float) -> int:
+    """The smallest r that a Poisson variable of this mean reaches with a probability of at most FAILURE."""
+    term = below = exp(-mean)
+    rank = 1
+    while 1.0 - below > FAILURE:
+        term *= mean / rank
+        below += term
+        rank += 1
+    return rank
