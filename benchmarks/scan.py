@@ -7,6 +7,7 @@ The peers return neighbours only; the scan also counts all pairs.
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,9 @@ def run_on_cpu(count: int, dimension: int, k: int, growth: tuple[int, ...]) -> I
     )
     yield "accuracy", accuracy(embeddings, k)
     yield "faiss IndexFlatIP", _against(ours, lambda: _faiss(embeddings, k))
+    # What a CPU without bf16 units would do.
+    with patch("tamis.similarity.computes_bf16", return_value=False):
+        yield "scan in float32", {"seconds": seconds(lambda: pair_scan(embeddings, k, device="cpu"))}
     part = embeddings[: count // 3]
     ours_part = seconds(lambda: pair_scan(part, k, device="cpu"))
     yield f"sklearn brute, {len(part)} samples", _against(ours_part, lambda: _sklearn(part, k))

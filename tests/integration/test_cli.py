@@ -260,3 +260,11 @@ def test_every_command_takes_json_and_says_what_it_does(capsys: pytest.CaptureFi
             main([name, "--help"])
         assert ended.value.code == 0
         assert "--json" in capsys.readouterr().out
+
+
+def test_a_benchmark_ends_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "recut", "--count", "10000", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # A new cut costs nothing like a new scan.
+    assert figures["counts"]["seconds"] < figures["scores"]["seconds"] * 100
+    assert figures["scores"]["seconds"] < figures["curation"]["seconds"] / 10
