@@ -59,12 +59,11 @@ def test_hostile_names_are_shown_as_text(open_page: Open, curated: Curated) -> N
 
 def test_a_theme_is_chosen_and_kept(open_page: Open) -> None:
     page = open_page("/jobs", color_scheme="light")
-    background = "getComputedStyle(document.body).backgroundColor"
-    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    expect(page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
     page.get_by_role("button", name="Dark").click()
     expect(page).to_have_url(re.compile("/jobs$"))
     expect(page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
-    assert page.evaluate(background) == "rgb(20, 23, 28)"
+    expect(page.locator("body")).to_have_css("background-color", "rgb(20, 23, 28)")
     page.goto("/")
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
