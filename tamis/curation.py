@@ -196,10 +196,10 @@ class Curation:
             "curation.json": json.dumps(state, sort_keys=True).encode(),
             "samples.parquet": _parquet(self.samples),
             "pairs.parquet": _parquet(listed),
-            "below.npy": _npy(self._below),
-            "profile_edges.npy": _npy(self._profile_edges),
-            "graph_rows.npy": _npy(self._graph_sample.rows),
-            "graph_similarity.npy": _npy(self._graph_sample.similarity),
+            "below.npy": npy_bytes(self._below),
+            "profile_edges.npy": npy_bytes(self._profile_edges),
+            "graph_rows.npy": npy_bytes(self._graph_sample.rows),
+            "graph_similarity.npy": npy_bytes(self._graph_sample.similarity),
         }
 
     def _in_band(self) -> ListedPairs:
@@ -347,7 +347,8 @@ def _parquet(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _npy(array: npt.NDArray[Any]) -> bytes:
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """The array as the content of an .npy file."""
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
     return sink.getvalue()

@@ -10,6 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 
+from tamis.curation import npy_bytes
 from tamis.encoders import choose_spec, embed, encoder_bytes, fingerprint, load_encoder, to_pixels
 from tamis.images import decode
 from tamis.shards import read_shard
@@ -123,7 +124,7 @@ def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
         reporter(Curation, curation_id, "embed", "embedding the shards")(ordinal, total)
         images = read_shard(run.objects.get(shard_key))["data"]
         pixels = np.stack([to_pixels(decode(data.as_py()), encoder.spec.image_size) for data in images])
-        run.objects.put_if_absent(key, _npy(embed(encoder, pixels, device=run.settings.device)))
+        run.objects.put_if_absent(key, npy_bytes(embed(encoder, pixels, device=run.settings.device)))
     return key
 
 
@@ -177,9 +178,3 @@ def _publish(
         # Another curation of the same images embedded them at the same moment.
         with runtime().catalog.session() as session:
             return session.scalars(known).one()
-
-
-def _npy(array: Any) -> bytes:
-    sink = io.BytesIO()
-    np.save(sink, array, allow_pickle=False)
-    return sink.getvalue()
