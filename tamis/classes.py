@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from tamis.errors import InputError
-from tamis.rows import Embeddings, Rows
+from tamis.rows import Embeddings, Rows, as_rows
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -35,7 +35,9 @@ class ClassEstimate:
     criteria: dict[str, int]
 
 
-def estimate_classes(embeddings: Embeddings, classes: int | Literal["auto"] = "auto", seed: int = 0) -> ClassEstimate:
+def estimate_classes(
+    embeddings: "Embeddings | Rows", classes: int | Literal["auto"] = "auto", seed: int = 0
+) -> ClassEstimate:
     """Clusters the samples by k-means on the unit sphere, into `classes` or as many as three criteria agree on.
 
     The criteria look at no more than 2,000 samples, so that their cost does not grow with N:
@@ -46,7 +48,7 @@ def estimate_classes(embeddings: Embeddings, classes: int | Literal["auto"] = "a
 
     Raises InputError when `classes` is not between 2 and N.
     """
-    rows = Rows(embeddings)
+    rows = as_rows(embeddings)
     count = len(rows)
     if classes != "auto" and not 2 <= classes <= count:
         raise InputError(f"classes is {classes}.", f"Use auto or 2 to {count}, the number of samples.")

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.checkpoint import Checkpoint
-from tamis.classes import estimate_classes
 from tamis.difficulty import (
     Thresholds,
     auto_fraction,
@@ -27,22 +25,14 @@ from tamis.difficulty import (
 )
 from tamis.errors import InputError
 from tamis.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
-from tamis.histogram import Histogram, exact_edges
+from tamis.histogram import Histogram
 from tamis.manifest import Manifest
+from tamis.plan import Plan, make_plan
 from tamis.rows import Embeddings, Rows
 from tamis.scan import Progress
 from tamis.selection import SampleTable, make_manifest
-from tamis.similarity import computes_bf16, pair_scan, seconds_for_all_pairs
+from tamis.similarity import PairScan, scan_all
 
-log = logging.getLogger("tamis.curation")
-
-# With `exact="auto"`, all pairs are compared where that takes no longer than this.
-EXACT_SECONDS = 1800.0
-BINS = 2048
-SCOUT = 8192
-GRAPH_SAMPLE = 512
-# Percentiles of all pairs at which the per-sample histograms are cut: dense where pos_high is sought.
-PROFILE_SHARES = np.concatenate([np.arange(0.005, 0.5, 0.005), np.arange(0.5, 0.9, 0.02), np.arange(0.9, 1.0, 0.005)])
 FORMAT = 1
 
 
@@ -234,44 +224,26 @@ def curate(
     Equal arguments give equal results on one machine. Raises InputError for embeddings that are not finite, zero, fewer
     than 4 or all alike, and for parameters out of range.
     """
-    if neighbours < 1:
-        raise InputError(f"neighbours is {neighbours}.", "Use 1 or more.")
-    if pos_high != "auto" and not 0 < pos_high < pos_low < 1:
-        raise InputError(
-            f"pos_high is {pos_high} and pos_low {pos_low}.", "Use 0 < pos_high < pos_low < 1, or auto for pos_high."
-        )
     rows = Rows(embeddings)
-    found = estimate_classes(embeddings, classes, seed)
-    # A small scan tells where the band lies, so that the large one can look inside it while it counts.
-    scout = _sampled(len(rows), SCOUT, seed)
-    sketch = pair_scan(rows.unit(scout), k=0).histogram
-    edges = _profile_edges(sketch, exact_edges(BINS, bf16=computes_bf16(len(rows))))
-    sim_high = edge_at(sketch, 1 / found.classes if pos_high == "auto" else pos_high, edges)
-    sim_low = edge_at(sketch, pos_low, edges)
-    scan = pair_scan(
-        embeddings,
-        neighbours,
-        sim_high,
-        sim_low,
-        BINS,
-        device,
-        profile_edges=edges,
-        reference=_reference(rows, exact, reference, seed),
-        progress=progress,
-        checkpoint=checkpoint,
-    )
+    plan = make_plan(rows, classes, pos_high, pos_low, neighbours, device, exact, reference, seed)
+    return assemble(plan, scan_all(rows, plan.task, plan.method, progress, checkpoint))
+
+
+def assemble(plan: Plan, scan: PairScan) -> Curation:
+    """The curation, from its plan and what the planned scan found."""
+    task = plan.task
     return Curation(
-        found.classes,
-        found.criteria,
-        thresholds_at(scan.histogram, sim_high, sim_low, edges),
+        plan.classes,
+        plan.criteria,
+        thresholds_at(scan.histogram, task.high, task.low, scan.profile_edges),
         scan.histogram,
-        neighbours,
-        seed,
-        found.labels,
+        task.k,
+        plan.seed,
+        plan.cluster,
         ListedPairs(*distinct_pairs(scan.indices, scan.similarities)),
         cumulative(scan.profile),
         scan.profile_edges,
-        _graph_sample(rows, seed),
+        plan.graph_sample,
     )
 
 
@@ -301,39 +273,6 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
     )
-
-
-def _reference(rows: Rows, exact: bool | Literal["auto"], reference: int, seed: int) -> npt.NDArray[np.int64] | None:
-    """The samples to compare each one with; None for all of them."""
-    count = len(rows)
-    if exact is True or reference >= count:
-        return None
-    if reference < 1:
-        raise InputError(f"reference is {reference}.", "Use the number of samples to compare each one with.")
-    if exact == "auto":
-        seconds = seconds_for_all_pairs(count, rows.dimension)
-        if seconds <= EXACT_SECONDS:
-            log.info("comparing all pairs of %d samples, about %.0f s", count, seconds)
-            return None
-        log.info("all pairs of %d samples would take %.0f s: comparing each with %d", count, seconds, reference)
-    return _sampled(count, reference, seed)
-
-
-def _sampled(count: int, size: int, seed: int) -> npt.NDArray[np.int64]:
-    return np.sort(np.random.default_rng(seed).choice(count, min(size, count), replace=False))
-
-
-def _profile_edges(histogram: Histogram, allowed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Allowed edges near fixed percentiles, from -1 to 1."""
-    wanted = np.array([histogram.quantile(float(share)) for share in PROFILE_SHARES])
-    nearest = np.abs(allowed[None, :] - wanted[:, None]).argmin(axis=1)
-    return np.unique(np.r_[-1.0, allowed[nearest], 1.0])
-
-
-def _graph_sample(rows: Rows, seed: int) -> PairSample:
-    chosen = _sampled(len(rows), GRAPH_SAMPLE, seed)
-    unit = rows.unit(chosen)
-    return PairSample(chosen, (unit @ unit.T).clamp_(-1.0, 1.0).numpy())
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

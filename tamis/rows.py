@@ -15,6 +15,11 @@ MIN_SAMPLES = 4
 BLOCK = 4096
 
 
+def as_rows(embeddings: "Embeddings | Rows") -> "Rows":
+    """Checks and measures embeddings, unless that was done before."""
+    return embeddings if isinstance(embeddings, Rows) else Rows(embeddings)
+
+
 class Rows:
     """(N, d) embeddings that can be compared by cosine similarity.
 
@@ -51,19 +56,15 @@ class Rows:
     def plain(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """The array as it is, for compiled loops: floats, or the uint16 patterns of a 16-bit type and, for all of them,
         the float32 each stands for."""
-        tensor = self.array.cpu() if isinstance(self.array, torch.Tensor) else None
-        array = (
-            np.asarray(self.array)
-            if tensor is None
-            else tensor.numpy()
-            if tensor.element_size() > 2
-            else tensor.view(torch.int16).numpy()
-        )
+        kind, array = torch.float16, self.array
+        if isinstance(array, torch.Tensor):
+            kind, tensor = array.dtype, array.cpu()
+            # NumPy has no bfloat16.
+            array = (tensor if tensor.element_size() > 2 else tensor.view(torch.int16)).numpy()
         if array.itemsize > 2:
-            return array, np.empty(0, np.float32)
+            return np.asarray(array), np.empty(0, np.float32)
         patterns = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
-        kind = torch.float16 if tensor is None else tensor.dtype
-        return array.view(np.uint16), patterns.view(kind).float().numpy()
+        return np.asarray(array).view(np.uint16), patterns.view(kind).float().numpy()
 
     def _raw(self, which: "slice | npt.NDArray[np.int64]") -> torch.Tensor:
         # float64, so that neither a norm nor a quotient can overflow or lose what float32 rows hold.

@@ -1,7 +1,8 @@
-"""What the scans on CPU and GPU share: the task, what they find, and where a row's first cut may lie."""
+"""What the scans on CPU and GPU share: the task and the method, what they find, and where a row's first cut may lie."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import exp
 from typing import Any, TypeAlias
 
@@ -16,11 +17,12 @@ ACCUMULATION = 2.0**-24
 FAILURE = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What to find: for each row the k most similar partners with low <= s < high, the histogram of all pairs over
-    [-1, 1] in `bins` bins, and, with `profile_of_bin` (bins,), how many of a row's pairs are in each profile bin.
+    [-1, 1] in `bins` bins, and how many of a row's pairs are between consecutive `profile_edges`.
 
+    bins: a power of two. profile_edges: ascending edges of the histogram, from -1 to 1; None for no profile.
     columns: indices, ascending, of the samples that all rows are compared with; None for all, each unordered pair once.
     """
 
@@ -28,8 +30,24 @@ class Task:
     low: float
     high: float
     bins: int
-    profile_of_bin: npt.NDArray[np.uint8] | None
+    profile_edges: npt.NDArray[np.float64] | None
     columns: npt.NDArray[np.int64] | None
+
+    @cached_property
+    def profile_of_bin(self) -> npt.NDArray[np.uint8] | None:
+        """(bins,), which bin of the profile each of the histogram's bins belongs to."""
+        if self.profile_edges is None:
+            return None
+        starts = np.linspace(-1.0, 1.0, self.bins + 1)[:-1]
+        return (np.searchsorted(self.profile_edges, starts, side="right") - 1).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to find it: `cpu` or `cuda`, and on a CPU in bf16 or in float32. All parts of one scan need the same."""
+
+    device: str
+    bf16: bool
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,13 +17,15 @@ from tamis.checkpoint import Checkpoint
 from tamis.device import resolve_device
 from tamis.errors import InputError
 from tamis.histogram import Histogram, exact_edges
-from tamis.rows import Embeddings, Rows
-from tamis.scan import Progress, Task
+from tamis.rows import Embeddings, Rows, as_rows
+from tamis.scan import Method, Progress, Task
 
 # Up to so many samples float32 is fast enough, and its histogram is exact at every edge.
 FLOAT32_LIMIT = 8192
 # With a checkpoint: tiles between two looks at the clock, and seconds between two saves.
 PORTION, SAVE_SECONDS = 512, 60.0
+# Rows of the square product that is timed to tell how long a scan will take.
+TIMED = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class PairScan:
 
 
 def pair_scan(
-    embeddings: Embeddings,
+    embeddings: "Embeddings | Rows",
     k: int = 64,
     sim_high: float | None = None,
     sim_low: float | None = None,
@@ -79,56 +81,75 @@ def pair_scan(
 
     Raises InputError for fewer than 4 samples, for rows that are zero or not finite, and when all rows are equal.
     """
-    prepared = _prepare(embeddings, k, sim_high, sim_low, bins, device, profile_edges, reference)
-    tiles = prepared.scan.tiles()
-    done = 0 if checkpoint is None else prepared.restore(checkpoint.load())
-    saved_at = time.monotonic()
-    while done < len(tiles):
-        # Without a checkpoint in one go; else in portions, so that a save finds no tile half done.
-        portion = tiles[done:] if checkpoint is None else tiles[done : done + PORTION]
-        prepared.scan.run(portion, _shifted(progress, done, len(tiles)))
-        done += len(portion)
-        if checkpoint is not None and done < len(tiles) and time.monotonic() - saved_at > SAVE_SECONDS:
-            checkpoint.save(prepared.content(done))
-            saved_at = time.monotonic()
+    rows = as_rows(embeddings)
+    low, high = -2.0 if sim_low is None else sim_low, 2.0 if sim_high is None else sim_high
+    task = Task(k, low, high, bins, profile_edges, None if reference is None else np.unique(reference))
+    numbers = min(k, len(rows)) + (0 if profile_edges is None else len(profile_edges))
+    return scan_all(rows, task, choose_method(rows, device, numbers), progress, checkpoint)
+
+
+def scan_all(
+    rows: Rows, task: Task, method: Method, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> PairScan:
+    """`pair_scan` of a task, by a method of `choose_method`."""
+    prepared = _prepare(rows, task, method)
+    prepared.run(prepared.scan.tiles(), progress, checkpoint)
     return prepared.result()
 
 
-def scan_part(embeddings: Embeddings, part: int, parts: int, **options: Any) -> bytes:
-    """One of several shares of a pair scan, for `merge_parts`: they may be made by different processes and machines.
+def scan_part(
+    rows: Rows,
+    task: Task,
+    method: Method,
+    part: int,
+    parts: int,
+    checkpoint: Checkpoint,
+    progress: Progress | None = None,
+) -> None:
+    """One of several shares of a pair scan, from 0: they may be made by different processes and machines.
 
-    options: as of `pair_scan`, the same for all parts.
+    What it found is the last that is saved to `checkpoint`, for `merge_parts`. progress: of this part alone.
     """
-    prepared = _prepare(embeddings, **options)
-    prepared.scan.run(prepared.scan.tiles()[part::parts])
-    return prepared.content(0)
+    prepared = _prepare(rows, task, method)
+    tiles = prepared.scan.tiles()[part::parts]
+    prepared.run(tiles, progress, checkpoint)
+    checkpoint.save(prepared.content(len(tiles)))
 
 
-def merge_parts(embeddings: Embeddings, contents: Iterable[bytes], **options: Any) -> PairScan:
-    """What `pair_scan` would return, bit for bit, from all parts of `scan_part`.
+def merge_parts(rows: Rows, task: Task, method: Method, contents: Iterable[bytes]) -> PairScan:
+    """What `scan_all` would return, bit for bit, from what all parts of `scan_part` saved.
 
-    Raises InputError when a part was made of other embeddings or with other options.
+    Raises InputError when a part was made of other embeddings, or with another task or method.
     """
-    prepared = _prepare(embeddings, **options)
+    prepared = _prepare(rows, task, method)
     for content in contents:
         if prepared.absorb(content) is None:
-            raise InputError("A part belongs to another scan.", "Make all parts of the same embeddings and options.")
+            raise InputError("A part belongs to another scan.", "Make all parts of the same embeddings and task.")
     return prepared.result()
 
 
-def seconds_for_all_pairs(count: int, dimension: int) -> float:
-    """About how long an exact scan takes here: half of all products of two tiles, by the time that one takes now, and
-    as much again for all else."""
-    from tamis.similarity_cpu import TILE
+def choose_method(rows: Rows, device: str, numbers: int) -> Method:
+    """How to scan here. numbers: how many a sample the result has. Raises InputError for a device that cannot."""
+    target = _scan_device(device, rows, numbers)
+    return Method(target.type, bf16=target.type == "cpu" and computes_bf16(len(rows)))
 
-    dtype = torch.bfloat16 if computes_bf16(count) else torch.float32
-    tile = torch.ones((TILE, dimension), dtype=dtype)
+
+def seconds_needed(rows: Rows, columns: int | None, method: Method) -> float:
+    """About how long a scan takes here: all its products by the time that one takes now, and as much again for all
+    else. columns: how many samples all are compared with; None for all."""
+    count = len(rows)
+    target = torch.device(method.device)
+    dtype = torch.float16 if target.type == "cuda" else torch.bfloat16 if method.bf16 else torch.float32
+    size = TIMED[target.type]
+    square = torch.ones((size, rows.dimension), dtype=dtype, device=target)
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        torch.mm(tile, tile.T)
+        # Read, so that a GPU has done it.
+        torch.mm(square, square.T)[0, 0].item()
         times.append(time.perf_counter() - start)
-    return min(times) * (count / TILE) ** 2 / 2 * 2
+    squares = count * (count / 2 if columns is None else columns) / size**2
+    return 2 * min(times) * squares
 
 
 def computes_bf16(count: int) -> bool:
@@ -160,11 +181,18 @@ class _Prepared:
             self.scan.absorb(stored)
             return int(stored["done"])
 
-    def restore(self, content: bytes | None) -> int:
-        try:
-            return (self.absorb(content) if content else None) or 0
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-            return 0  # a damaged checkpoint: the scan begins anew
+    def run(self, tiles: Sequence[Any], progress: Progress | None, checkpoint: Checkpoint | None) -> None:
+        """Adds tiles, but for those at the beginning that the checkpoint holds."""
+        done = 0 if checkpoint is None else self._restore(checkpoint.load())
+        saved_at = time.monotonic()
+        while done < len(tiles):
+            # Without a checkpoint in one go; else in portions, so that a save finds no tile half done.
+            portion = tiles[done:] if checkpoint is None else tiles[done : done + PORTION]
+            self.scan.run(portion, _shifted(progress, done, len(tiles)))
+            done += len(portion)
+            if checkpoint is not None and done < len(tiles) and time.monotonic() - saved_at > SAVE_SECONDS:
+                checkpoint.save(self.content(done))
+                saved_at = time.monotonic()
 
     def result(self) -> PairScan:
         found = self.scan.finish()
@@ -172,49 +200,39 @@ class _Prepared:
         histogram = replace(self.histogram, counts=found.counts)
         return PairScan(found.indices, found.similarities, histogram, found.profile, edges)
 
+    def _restore(self, content: bytes | None) -> int:
+        try:
+            return (self.absorb(content) if content else None) or 0
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            return 0  # a damaged checkpoint: the scan begins anew
 
-def _prepare(
-    embeddings: Embeddings,
-    k: int = 64,
-    sim_high: float | None = None,
-    sim_low: float | None = None,
-    bins: int = 2048,
-    device: str = "auto",
-    profile_edges: npt.NDArray[np.float64] | None = None,
-    reference: npt.NDArray[np.int64] | None = None,
-) -> _Prepared:
+
+def _prepare(rows: Rows, task: Task, method: Method) -> _Prepared:
+    bins, columns = task.bins, task.columns
     if bins < 2 or bins & (bins - 1):
         raise InputError(f"bins is {bins}.", "Use a power of two.")
-    rows = Rows(embeddings)
-    columns = None if reference is None else np.unique(reference)
-    target = _scan_device(device, rows, min(k, len(rows)) + (0 if profile_edges is None else len(profile_edges)))
-    bf16 = target.type == "cpu" and computes_bf16(len(rows))
-    edges = np.linspace(-1.0, 1.0, bins + 1)
-    exact = exact_edges(bins, bf16=bf16)
-    task = Task(
-        k=max(0, min(k, (len(rows) if columns is None else len(columns)) - 1)),
-        low=-2.0 if sim_low is None else sim_low,
-        high=2.0 if sim_high is None else sim_high,
-        bins=bins,
-        profile_of_bin=None if profile_edges is None else _profile_of_bin(profile_edges, edges, exact),
-        columns=columns,
-    )
+    exact = exact_edges(bins, bf16=method.bf16)
+    if task.profile_edges is not None:
+        _check_profile(task.profile_edges, exact)
+    others = (len(rows) if columns is None else len(columns)) - 1
+    task = replace(task, k=max(0, min(task.k, others)))
     # Dvoretzky, Kiefer and Wolfowitz, with the constant of Massart (1990), over the reference samples.
     error = 0.0 if columns is None else float(np.sqrt(np.log(2 / 0.05) / (2 * len(columns))))
-    histogram = Histogram(edges, np.zeros(bins, np.int64), exact, exact=columns is None, error=error)
-    identity = hashlib.sha256(f"{task.k} {task.low} {task.high} {bins} {target.type} {bf16} {rows.dimension}".encode())
-    for array in (rows.norms.numpy(), profile_edges, columns):
+    edges, counts = np.linspace(-1.0, 1.0, bins + 1), np.zeros(bins, np.int64)
+    histogram = Histogram(edges, counts, exact, exact=columns is None, error=error)
+    identity = hashlib.sha256(f"{task.k} {task.low} {task.high} {bins} {method} {rows.dimension}".encode())
+    for array in (rows.norms.numpy(), task.profile_edges, columns):
         identity.update(b"none" if array is None else array.tobytes())
     scan: Any
-    if target.type == "cpu":
+    if method.device == "cpu":
         from tamis.similarity_cpu import Scan  # brings numba, which training alone does not need
 
-        scan = Scan(rows, task, bf16=bf16)
+        scan = Scan(rows, task, bf16=method.bf16)
     else:
         from tamis.similarity_gpu import Scan as GpuScan  # brings Triton
 
-        scan = GpuScan(rows, task, target)
-    return _Prepared(scan, histogram, profile_edges, identity.hexdigest())
+        scan = GpuScan(rows, task, resolve_device(method.device))
+    return _Prepared(scan, histogram, task.profile_edges, identity.hexdigest())
 
 
 def _scan_device(device: str, rows: Rows, numbers: int) -> torch.device:
@@ -242,11 +260,8 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Progress | Non
     return None if progress is None else lambda more, _: progress(done + more, total)
 
 
-def _profile_of_bin(
-    profile_edges: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], exact: npt.NDArray[np.float64]
-) -> npt.NDArray[np.uint8]:
-    if not np.isin(profile_edges, exact).all() or profile_edges[0] != -1.0 or profile_edges[-1] != 1.0:
+def _check_profile(edges: npt.NDArray[np.float64], exact: npt.NDArray[np.float64]) -> None:
+    if not np.isin(edges, exact).all() or edges[0] != -1.0 or edges[-1] != 1.0:
         raise InputError("profile_edges must be exact edges of the histogram, from -1 to 1.")
-    if len(profile_edges) > 256:
-        raise InputError(f"There are {len(profile_edges)} profile edges.", "Use at most 256.")
-    return (np.searchsorted(profile_edges, edges[:-1], side="right") - 1).astype(np.uint8)
+    if len(edges) > 256:
+        raise InputError(f"There are {len(edges)} profile edges.", "Use at most 256.")

@@ -14,8 +14,12 @@ from sklearn.metrics import roc_auc_score
 
 import tamis
 from tamis import InputError
-from tamis.curation import curation_from_files
+from tamis.checkpoint import FileCheckpoint
+from tamis.curation import assemble, curation_from_files
 from tamis.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
+from tamis.plan import make_plan, plan_from_content
+from tamis.rows import Rows
+from tamis.similarity import merge_parts, scan_part
 
 CLASSES, EACH, MIXED = 6, 60, 12
 
@@ -110,6 +114,21 @@ def test_equal_arguments_give_equal_bytes_and_files_read_back(
     assert restored.select("combined").files() == curation.select("combined").files()
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_stored_plan_scanned_in_parts_gives_the_same_bytes(
+    embeddings: npt.NDArray[np.float32], tmp_path: Path, exact: bool
+) -> None:
+    whole = tamis.curate(embeddings, classes=CLASSES, neighbours=20, exact=exact, reference=100, seed=5)
+    rows = Rows(embeddings)
+    made = make_plan(rows, CLASSES, "auto", 0.95, 20, "cpu", exact=exact, reference=100, seed=5)
+    plan = plan_from_content(made.content())
+    checkpoints = [FileCheckpoint(tmp_path / f"{part}.npz") for part in range(3)]
+    for part, checkpoint in enumerate(checkpoints):
+        scan_part(rows, plan.task, plan.method, part, 3, checkpoint)
+    contents = (checkpoint.load() or b"" for checkpoint in checkpoints)
+    assert assemble(plan, merge_parts(rows, plan.task, plan.method, contents)).files() == whole.files()
+
+
 def test_the_histogram_counts_every_pair(curation: tamis.Curation) -> None:
     count = CLASSES * EACH
     assert curation.histogram.counts.sum() == count * (count - 1) // 2
@@ -147,9 +166,9 @@ def test_auto_compares_all_pairs_where_time_allows_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
-    caplog.set_level("INFO", "tamis.curation")
+    caplog.set_level("INFO", "tamis.plan")
     assert tamis.curate(rows, classes=2, reference=100).histogram.exact
-    monkeypatch.setattr("tamis.curation.EXACT_SECONDS", 0.0)
+    monkeypatch.setattr("tamis.plan.EXACT_SECONDS", 0.0)
     assert not tamis.curate(rows, classes=2, reference=100).histogram.exact
     assert [message.split(" of ")[0] for message in caplog.messages] == ["comparing all pairs", "all pairs"]
 

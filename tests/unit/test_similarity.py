@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from tamis import InputError, PairScan, pair_scan
 from tamis.checkpoint import FileCheckpoint
 from tamis.histogram import exact_edges
 from tamis.rows import Rows
-from tamis.scan import Task
-from tamis.similarity import merge_parts
+from tamis.scan import Method, Task
+from tamis.similarity import choose_method, merge_parts, scan_all, scan_part
 from tamis.similarity_cpu import TILE, Scan
 
 
@@ -119,8 +120,7 @@ def test_the_order_of_equal_similarities_is_that_of_the_samples() -> None:
 @pytest.mark.parametrize("bf16", [False, True])
 def test_how_tiles_are_shared_out_changes_nothing(bf16: bool) -> None:
     rows = Rows(random_rows(3 * TILE + 10))
-    profile = np.repeat(np.arange(2, dtype=np.uint8), 1024)
-    task = Task(k=8, low=0.1, high=0.6, bins=2048, profile_of_bin=profile, columns=None)
+    task = Task(k=8, low=0.1, high=0.6, bins=2048, profile_edges=np.array([-1.0, 0.0, 1.0]), columns=None)
     whole = Scan(rows, task, bf16=bf16)
     whole.run(whole.tiles())
     backwards = Scan(rows, task, bf16=bf16)
@@ -262,24 +262,58 @@ def test_an_interrupted_scan_goes_on_and_ends_in_the_same_bytes(
     assert_same(pair_scan(embeddings, k=9, checkpoint=checkpoint), expected)
 
 
+PART = """
+import sys
+from pathlib import Path
+import numpy as np
+from tamis.checkpoint import FileCheckpoint
+from tamis.rows import Rows
+from tamis.scan import Method, Task
+from tamis.similarity import scan_part
+
+folder, part = Path(sys.argv[1]), int(sys.argv[2])
+rows = Rows(np.load(folder / "embeddings.npy"))
+checkpoint = FileCheckpoint(folder / f"{part}.npz")
+scan_part(rows, Task(9, -2.0, 0.5, 2048, None, None), Method("cpu", sys.argv[3] == "True"), part, 2, checkpoint)
+"""
+
+
 def test_a_scan_split_over_two_processes_merges_to_the_same_bytes(tmp_path: Path) -> None:
     embeddings = random_rows(9 * TILE)
     np.save(tmp_path / "embeddings.npy", embeddings)
-    program = (
-        "import sys, pathlib, numpy as np\n"
-        "from tamis.similarity import scan_part\n"
-        "folder, part = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
-        "content = scan_part(np.load(folder / 'embeddings.npy'), part, 2, k=9, sim_high=0.5)\n"
-        "(folder / f'{part}.npz').write_bytes(content)\n"
-    )
-    workers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(part)]) for part in range(2)]
+    rows, task = Rows(embeddings), Task(9, -2.0, 0.5, 2048, None, None)
+    method = choose_method(rows, "auto", 9)
+    command = [sys.executable, "-c", PART, str(tmp_path)]
+    workers = [subprocess.Popen([*command, str(part), str(method.bf16)]) for part in range(2)]
     assert [worker.wait(120) for worker in workers] == [0, 0]
     contents = [(tmp_path / f"{part}.npz").read_bytes() for part in range(2)]
     expected = pair_scan(embeddings, k=9, sim_high=0.5)
-    assert_same(merge_parts(embeddings, contents, k=9, sim_high=0.5), expected)
-    assert_same(merge_parts(embeddings, contents[::-1], k=9, sim_high=0.5), expected)
+    assert_same(merge_parts(rows, task, method, contents), expected)
+    assert_same(merge_parts(rows, task, method, contents[::-1]), expected)
     with pytest.raises(InputError, match="another scan"):
-        merge_parts(embeddings, contents, k=8, sim_high=0.5)
+        merge_parts(rows, replace(task, k=8), method, contents)
+
+
+def test_an_interrupted_part_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tamis.similarity.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("tamis.similarity.PORTION", 1)
+    rows, task, method = Rows(random_rows(4 * TILE)), Task(9, -2.0, 2.0, 2048, None, None), Method("cpu", bf16=False)
+    checkpoints = [FileCheckpoint(tmp_path / f"{part}.npz") for part in range(2)]
+
+    def progress(done: int, total: int) -> None:
+        if done == 3:
+            raise WorkerGoneError
+
+    with pytest.raises(WorkerGoneError):
+        scan_part(rows, task, method, 0, 2, checkpoints[0], progress)
+    seen: list[tuple[int, int]] = []
+    for part in range(2):
+        scan_part(rows, task, method, part, 2, checkpoints[part], lambda *counts: seen.append(counts))
+    # Ten tiles: five a part, of which two are not done again.
+    assert seen[0] >= (2, 5)
+    assert seen[-1] == (5, 5)
+    contents = [checkpoint.load() or b"" for checkpoint in checkpoints]
+    assert_same(merge_parts(rows, task, method, contents), scan_all(rows, task, method))
 
 
 def assert_same(found: PairScan, expected: PairScan) -> None:

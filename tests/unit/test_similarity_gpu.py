@@ -28,6 +28,7 @@ with pytest.MonkeyPatch.context() as patch:
 
 BINS = 2048
 EDGES = np.linspace(-1.0, 1.0, BINS + 1)
+HALVES = np.array([-1.0, 0.0, 1.0])
 # Small ones, so that few samples make many tiles and squares.
 SHAPE = Shape(64, 128, 64, 4, 2, 2, 256)
 
@@ -55,7 +56,7 @@ def task(
     k: int,
     low: float = -2.0,
     high: float = 2.0,
-    profile: npt.NDArray[np.uint8] | None = None,
+    profile: npt.NDArray[np.float64] | None = None,
     columns: npt.NDArray[np.int64] | None = None,
     bins: int = BINS,
 ) -> Task:
@@ -155,8 +156,7 @@ def test_both_orientations_of_a_pair_hold_the_same_bits() -> None:
 def test_the_profile_and_the_histogram_count_the_same_pairs() -> None:
     embeddings = random_rows(400)
     edges = np.array([-1.0, -0.25, 0.0, 0.5, 1.0])
-    of_bin = (np.searchsorted(edges, EDGES[:-1], side="right") - 1).astype(np.uint8)
-    found = scan(embeddings, task(3, profile=of_bin))
+    found = scan(embeddings, task(3, profile=edges))
     others = [np.delete(row, i) for i, row in enumerate(oracle(embeddings))]
     expected = np.stack([np.histogram(row, edges)[0] for row in others])
     np.testing.assert_array_equal(found.profile.sum(axis=1), 399)
@@ -170,8 +170,7 @@ def test_the_profile_and_the_histogram_count_the_same_pairs() -> None:
 def test_reference_columns_alone_are_compared_with_and_never_a_sample_with_itself() -> None:
     embeddings = random_rows(500)
     reference = np.sort(np.random.default_rng(1).choice(500, 130, replace=False))
-    of_bin = np.repeat(np.arange(2, dtype=np.uint8), BINS // 2)
-    found = scan(embeddings, task(9, profile=of_bin, columns=reference))
+    found = scan(embeddings, task(9, profile=HALVES, columns=reference))
     exact = oracle(embeddings)[:, reference]
     expected = -np.sort(-exact, axis=1)[:, :9]
     np.testing.assert_allclose(found.similarities, expected, atol=1e-7)
@@ -202,8 +201,7 @@ def test_rows_too_alike_for_the_products_precision_are_still_told_apart() -> Non
 
 def test_more_hits_than_there_is_room_for_change_nothing() -> None:
     embeddings = random_rows(900)
-    of_bin = np.repeat(np.arange(2, dtype=np.uint8), BINS // 2)
-    everything = task(40, profile=of_bin)
+    everything = task(40, profile=HALVES)
     assert_same(scan(embeddings, everything, hits=1), scan(embeddings, everything))
 
 
@@ -220,7 +218,7 @@ def test_how_much_is_done_at_a_time_and_in_which_order_changes_nothing(monkeypat
 
 def test_parts_absorbed_in_any_order_make_the_whole() -> None:
     rows = Rows(random_rows(900))
-    of = task(8, profile=np.repeat(np.arange(2, dtype=np.uint8), BINS // 2))
+    of = task(8, profile=HALVES)
     parts = [Scan(rows, of, DEVICE, shape=SHAPE) for _ in range(3)]
     for number, part in enumerate(parts):
         part.run(part.tiles()[number::3])
