@@ -1,7 +1,7 @@
 """The pair scan against FAISS's and scikit-learn's exact searches and the machine's matrix product; on a machine with a
 GPU, there, against PyTorch's product and top-k and FAISS's exact search.
 
-The peers return neighbours only; the scan also counts all pairs.
+The peers return neighbours only; the scan also counts all pairs. Approximate indexes are peers where installed.
 """
 
 import time
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.approximate import approximate_peers
 from benchmarks.measure import in_fresh_process, machine, product_peak, resident_bytes, seconds
 from tamis.device import resolve_device
 from tamis.rows import Rows
@@ -72,6 +73,7 @@ def run_on_cpu(count: int, dimension: int, k: int, growth: tuple[int, ...]) -> I
     part = embeddings[: count // 3]
     ours_part = seconds(lambda: pair_scan(part, k, device="cpu"))
     yield f"sklearn brute, {len(part)} samples", _against(ours_part, lambda: _sklearn(part, k))
+    yield from approximate_peers(embeddings[: count // 6], k)
     if growth:
         yield "growth", _growth(growth, dimension, k)
 
