@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Method:
-    """How to find it: `cpu` or `cuda`, and on a CPU in bf16 or in float32. All parts of one scan need the same."""
+    """How to find it: on the `cpu`, in bf16 or in float32, or on a CUDA device. All parts of one scan need the same."""
 
     device: str
     bf16: bool

@@ -61,7 +61,7 @@ def pair_scan(
 ) -> PairScan:
     """Compares every sample with every other one by cosine similarity.
 
-    embeddings: (N, d) float array, memory map or tensor, of any scale.
+    embeddings: (N, d) float array, memory map or tensor, of any scale; or `Rows`, which have been checked.
     k: partners to keep for each sample, the most similar with sim_low <= s < sim_high; None leaves a side open. Equal
         similarities are ordered by index. Partners and similarities are those of an exact search.
     bins: of the histogram over [-1, 1]; a power of two, which makes every edge exactly representable.
@@ -131,7 +131,7 @@ def merge_parts(rows: Rows, task: Task, method: Method, contents: Iterable[bytes
 def choose_method(rows: Rows, device: str, numbers: int) -> Method:
     """How to scan here. numbers: how many a sample the result has. Raises InputError for a device that cannot."""
     target = _scan_device(device, rows, numbers)
-    return Method(target.type, bf16=target.type == "cpu" and computes_bf16(len(rows)))
+    return Method(str(target), bf16=target.type == "cpu" and computes_bf16(len(rows)))
 
 
 def seconds_needed(rows: Rows, columns: int | None, method: Method) -> float:

@@ -36,23 +36,32 @@ def serving(data: Path, *options: str, env: Mapping[str, str] | None = None) -> 
 
 
 @contextmanager
-def working(data: Path, name: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Any]:
+def working(
+    data: Path, name: str, *options: str, env: Mapping[str, str] | None = None, first: str = ""
+) -> Iterator[Any]:
     """`tamis worker` under a fixed id; yields its process once it takes jobs."""
-    with tamis_process("worker", "--id", name, "--data", str(data), *options, data=data, env=env) as (process, log):
+    arguments = ("worker", "--id", name, "--data", str(data), *options)
+    with tamis_process(*arguments, data=data, env=env, first=first) as (process, log):
         await_line(log, r"takes jobs from", process)
         yield process
 
 
 @contextmanager
 def tamis_process(
-    *arguments: str, data: Path, env: Mapping[str, str] | None = None
+    *arguments: str, data: Path, env: Mapping[str, str] | None = None, first: str = ""
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """Any `tamis` command as a process of its own, ended by SIGTERM if it is still there."""
+    """Any `tamis` command as a process of its own, ended by SIGTERM if it is still there.
+
+    first: a program that runs before the command in its process, to set what only tests set.
+    """
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"{arguments[0]}-{time.monotonic_ns()}.log"
+    tamis_itself = ["-m", "tamis.cli"]
+    if first:
+        tamis_itself = ["-c", f"{first}\nfrom tamis.cli import main\nraise SystemExit(main())"]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tamis.cli", *arguments],
+            [sys.executable, *tamis_itself, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env or {})},

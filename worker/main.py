@@ -17,7 +17,7 @@ import worker.ingest
 import worker.train  # noqa: F401  importing registers the workflows
 from tamis.errors import InputError
 from tamis.settings import Settings
-from tamis.store.jobs import APPLICATION, QUEUES, WORKFLOW_VERSION
+from tamis.store.jobs import APPLICATION, QUEUES, SCAN_QUEUE, WORKFLOW_VERSION
 from tamis.terminal import log_to_stderr
 from worker.lease import LeaseKeeper
 from worker.runtime import open_runtime
@@ -25,7 +25,7 @@ from worker.runtime import open_runtime
 log = logging.getLogger("tamis.worker")
 
 # A curation holds a place on `cpu` while its shards are on `gpu`, so that queue lets a second job through meanwhile.
-CONCURRENCY = {"cpu": 2, "gpu": 1, "train": 1}
+CONCURRENCY = {"cpu": 2, SCAN_QUEUE: 1, "gpu": 1, "train": 1}
 POLL_SECONDS = 0.2
 
 
@@ -39,10 +39,10 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, parent: int |
     run = open_runtime(settings)
     lease = LeaseKeeper(run, executor_id, tuple(queues))
     DBOS(config=_configuration(run.catalog.engine.url.render_as_string(hide_password=False), executor_id))
-    DBOS.listen_queues(list(queues))
+    DBOS.listen_queues([*queues, SCAN_QUEUE] if "cpu" in queues else list(queues))
     DBOS.launch()
-    for name in QUEUES:
-        DBOS.register_queue(name, worker_concurrency=CONCURRENCY[name], polling_interval_sec=POLL_SECONDS)
+    for name, places in CONCURRENCY.items():
+        DBOS.register_queue(name, worker_concurrency=places, polling_interval_sec=POLL_SECONDS)
     lease.start()
     log.info("worker %s takes jobs from %s", executor_id, ", ".join(queues))
     _wait_for_the_end(parent)

@@ -16,6 +16,7 @@ from dbos import DBOS
 from dbos import error as dbos_error
 
 from tamis.errors import CancelledError, NotFoundError, TamisError
+from tamis.scan import Progress
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
@@ -82,7 +83,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A training's latest checkpoint among the objects, where any worker can go on from it."""
+    """A training's or scan's latest checkpoint among the objects, where any worker can go on from it."""
 
     objects: Objects
     key: str
@@ -146,23 +147,28 @@ def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
         log.info("%s failed after it was cancelled: %s", row_id, cause)
 
 
-def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Callable[[int, int], None]:
+def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Progress:
     """A progress callback that writes to the row at most four times a second.
 
     It raises CancelledError once the row is cancelled, which is how a long step learns of it.
     """
     catalog = runtime().catalog
     advance(catalog, model, row_id, stage=stage, done=0, total=0, message=message)
+    return throttled(lambda done, total: advance(catalog, model, row_id, done=done, total=total))
+
+
+def throttled(report: Progress) -> Progress:
+    """Passes on at most four reports a second, and the last."""
     last = time.monotonic()
 
-    def report(done: int, total: int) -> None:
+    def passed(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
-            advance(catalog, model, row_id, done=done, total=total)
+            report(done, total)
 
-    return report
+    return passed
 
 
 def fields(row: Any, *names: str) -> dict[str, Any]:

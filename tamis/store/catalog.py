@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from tamis.errors import CancelledError, ConflictError, InputError, NotFoundError
 from tamis.settings import Settings
-from tamis.store.schema import TERMINAL_STATES, IdempotencyKey, Job, now
+from tamis.store.schema import TERMINAL_STATES, Curation, IdempotencyKey, Job, ScanPart, now
 
 Row = TypeVar("Row")
 
@@ -85,6 +85,24 @@ def advance(catalog: Catalog, model: type[Job], row_id: str, **changes: Any) -> 
     with catalog.session() as session:
         if _changed(session, statement) == 0:
             raise CancelledError(f"{row_id} was cancelled.")
+
+
+def advance_part(catalog: Catalog, curation_id: str, part: int, parts: int, done: int, total: int) -> None:
+    """Like `advance`, for one of the parts that a curation's scan is split into: the row shows their sum.
+
+    Raises CancelledError when the curation does not run any more.
+    """
+    with catalog.session() as session:
+        # Locked, so that no other part's progress is missed in the sum.
+        row = session.get(Curation, curation_id, with_for_update=True)
+        if row is None or row.state != "running":
+            raise CancelledError(f"{curation_id} was cancelled.")
+        session.merge(ScanPart(curation_id=curation_id, part=part, done=done, total=total))
+        session.flush()
+        sums = sa.select(sa.func.sum(ScanPart.done), sa.func.sum(ScanPart.total), sa.func.count())
+        all_done, known, begun = session.execute(sums.where(ScanPart.curation_id == curation_id)).one()
+        # Parts are alike: those that wait are as long as those that have begun.
+        row.done, row.total, row.version = int(all_done), int(known) * parts // begun, row.version + 1
 
 
 def cancel(catalog: Catalog, model: type[Job], row_id: str) -> None:

@@ -12,8 +12,11 @@ from sqlalchemy.orm import Session
 
 APPLICATION = "tamis"
 # Bumped when a workflow changes its steps: jobs of one version are never continued by the code of another.
-WORKFLOW_VERSION = "1"
+WORKFLOW_VERSION = "2"
+# What a worker can be told to take. One that takes `cpu` also takes `scan`, the parts of scans on which curations wait:
+# if these waited on the queue that holds them, they could fill its places, and no part would ever begin.
 QUEUES = ("cpu", "gpu", "train")
+SCAN_QUEUE = "scan"
 
 # What the service may ask for, and the queue on which it starts.
 QUEUE_OF = {"ingest": "cpu", "curation": "cpu", "manifest": "cpu", "training": "train"}

@@ -62,9 +62,11 @@ def drop_lease(catalog: Catalog, executor_id: str, holder: str) -> None:
     )
 
 
-def live_workers(catalog: Catalog) -> int:
+def live_workers(catalog: Catalog, queue: str | None = None) -> int:
+    """How many workers are alive; of those that take the queue, if one is named."""
     with catalog.session() as session:
-        return session.scalar(sa.select(sa.func.count()).where(WorkerLease.expires_at >= now())) or 0
+        alive = session.scalars(sa.select(WorkerLease.queues).where(WorkerLease.expires_at >= now())).all()
+    return sum(queue is None or queue in queues.split(",") for queues in alive)
 
 
 def _changes(catalog: Catalog, statement: "sa.Update | sa.Delete") -> int:

@@ -141,6 +141,17 @@ class Curation(Job):
     dataset: Mapped[Dataset] = relationship(back_populates="curations")
 
 
+class ScanPart(Base):
+    """How far a part of a curation's scan is, in tiles, where it is split; the curation's row shows the sum."""
+
+    __tablename__ = "scan_parts"
+
+    curation_id: Mapped[str] = mapped_column(sa.ForeignKey("curations.id", ondelete="CASCADE"), primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    done: Mapped[int]
+    total: Mapped[int]
+
+
 class Manifest(Job):
     __tablename__ = "manifests"
 

@@ -1,0 +1,158 @@
+"""A scan that two worker processes share ends in the bytes of a quiet run, also when one of them is killed."""
+
+import io
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from harness import Server, serving, until, working
+from samples import digit_embeddings, digit_files, write_tar
+
+from tamis.store.catalog import make_engine
+from tamis.store.jobs import Jobs, open_jobs
+from worker.main import CONCURRENCY
+
+ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "2"}
+REQUEST = {"encoder": "embeddings", "classes": 10, "seed": 3}
+TILE_SECONDS = 1.0
+# As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles, which take long.
+IN_PARTS = f"""
+import time
+import tamis.similarity, tamis.similarity_cpu, worker.curate
+
+worker.curate.PART_SECONDS = 1e-9
+tamis.similarity.PORTION, tamis.similarity.SAVE_SECONDS = 1, 0.0
+add = tamis.similarity_cpu.Scan._add
+
+def slowly(scan, *arguments):
+    if scan._task.k:
+        time.sleep({TILE_SECONDS})
+    add(scan, *arguments)
+
+tamis.similarity_cpu.Scan._add = slowly
+"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A server without a worker, a data set on it, and the key and the manifest of its curation in a single pass."""
+
+    server: Server
+    jobs: Jobs
+    dataset: str
+    result_key: str
+    manifest: dict[str, bytes]
+
+    def query(self, statement: str, *values: str) -> list[Any]:
+        connection = sqlite3.connect(self.server.data / "tamis.sqlite", timeout=10)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+    def part(self, curation: str, part: int) -> Any:
+        """The workflow of a part; None before it is there."""
+        found = self.jobs.client.list_workflows(workflow_ids=[f"scan-{curation}-{part}"])
+        return found[0] if found else None
+
+    def tiles_stored(self, curation: str, part: int) -> int:
+        file = self.server.data / "objects" / "checkpoints" / f"scan-{curation}-{part}.npz"
+        return int(np.load(io.BytesIO(file.read_bytes()))["done"]) if file.is_file() else 0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("parts")
+    data, embeddings = folder / "data", folder / "embeddings.npy"
+    np.save(embeddings, digit_embeddings())
+    with serving(data, "--no-worker") as server:
+        with working(data, "quiet", env=ENVIRONMENT):
+            dataset = server.client.upload(write_tar(folder / "digits.tar", digit_files()), "digits")["id"]
+            server.client.wait(f"/datasets/{dataset}", timeout=60)
+            server.client.send_embeddings(dataset, embeddings)
+            curation = server.client.curate(dataset, **REQUEST)["id"]
+            server.client.wait(f"/curations/{curation}", timeout=60)
+            manifest = manifest_of(server, curation, folder / "manifest")
+        jobs = open_jobs(make_engine(f"sqlite:///{data / 'tamis.sqlite'}"))
+        stack = Stack(server, jobs, dataset, "", manifest)
+        assert stack.part(curation, 0) is None
+        yield Stack(server, jobs, dataset, result_key(stack, curation), manifest)
+        jobs.close()
+
+
+def manifest_of(server: Server, curation: str, folder: Path) -> dict[str, bytes]:
+    server.client.manifest(curation, folder)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def result_key(stack: Stack, curation: str) -> str:
+    """Made of a hash of all bytes of the curation."""
+    ((key,),) = stack.query("SELECT result_key FROM curations WHERE id = ?", curation)
+    assert key
+    return str(key)
+
+
+@contextmanager
+def two_workers(stack: Stack) -> Iterator[dict[str, Any]]:
+    """Two processes that share every scan, by their names."""
+    with ExitStack() as running:
+        yield {
+            name: running.enter_context(working(stack.server.data, name, env=ENVIRONMENT, first=IN_PARTS))
+            for name in (f"left-{time.monotonic_ns()}", f"right-{time.monotonic_ns()}")
+        }
+
+
+def in_mid_part(stack: Stack, workers: dict[str, Any]) -> tuple[str, str]:
+    """A new curation of which one worker has done the first of the two tiles of part 0, and that worker's name."""
+    curation = stack.server.client.curate(stack.dataset, **REQUEST)["id"]
+    until(lambda: stack.tiles_stored(curation, 0) == 1, 60, "the first tile's checkpoint")
+    holders = [stack.part(curation, part).executor_id for part in range(2)]
+    assert set(holders) == set(workers)
+    return curation, holders[0]
+
+
+def test_two_workers_share_a_scan_and_the_death_of_one_changes_no_byte(stack: Stack, tmp_path: Path) -> None:
+    with two_workers(stack) as workers:
+        curation, holder = in_mid_part(stack, workers)
+        # The sum over both parts.
+        until(lambda: progress_of(stack, curation) == (2, 3), 10, "the progress of both parts")
+        os.kill(workers[holder].pid, signal.SIGKILL)
+        workers[holder].wait()
+        assert stack.part(curation, 0).status == "PENDING"
+        assert stack.tiles_stored(curation, 0) == 1
+        stack.server.client.wait(f"/curations/{curation}", timeout=60)
+        assert stack.part(curation, 0).executor_id in set(workers) - {holder}
+        assert result_key(stack, curation) == stack.result_key
+        assert manifest_of(stack.server, curation, tmp_path / "manifest") == stack.manifest
+        until(lambda: not list((stack.server.data / "objects" / "checkpoints").iterdir()), 10, "no checkpoint")
+        assert stack.query("SELECT * FROM scan_parts") == []
+
+
+def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack: Stack) -> None:
+    with two_workers(stack) as workers:
+        curation, _ = in_mid_part(stack, workers)
+        assert httpx.delete(f"{stack.server.url}/api/v1/curations/{curation}").status_code == 202
+        assert stack.part(curation, 0).status == "CANCELLED"
+        time.sleep(2 * TILE_SECONDS)
+        assert stack.tiles_stored(curation, 0) == 1
+        # One more than there are places for those that wait for their parts.
+        count = len(workers) * CONCURRENCY["cpu"] + 1
+        asked = [stack.server.client.curate(stack.dataset, **REQUEST)["id"] for _ in range(count)]
+        for another in asked:
+            stack.server.client.wait(f"/curations/{another}", timeout=60)
+            assert stack.part(another, 1).status == "SUCCESS"
+            assert result_key(stack, another) == stack.result_key
+
+
+def progress_of(stack: Stack, curation: str) -> tuple[int, int]:
+    ((done, total),) = stack.query("SELECT done, total FROM curations WHERE id = ?", curation)
+    return done, total
