@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 
-from tamis.store.leases import claim_lease, drop_lease, expired_leases, renew_lease, take_lease
+from tamis.store.leases import claim_lease, drop_lease, expire_missing, expired_leases, renew_lease, take_lease
 from worker.runtime import Runtime
 
 log = logging.getLogger("tamis.worker")
@@ -60,6 +60,8 @@ class LeaseKeeper(threading.Thread):
             os._exit(3)
 
     def _adopt(self) -> None:
+        # A worker whose lease was claimed may take one more job before it notices, and then leaves no lease behind.
+        expire_missing(self._catalog, self._jobs.holders())
         for executor_id in expired_leases(self._catalog):
             if not claim_lease(self._catalog, executor_id, self._holder, self._seconds):
                 continue

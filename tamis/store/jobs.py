@@ -56,6 +56,11 @@ class Jobs:
         )
         return [(workflow.workflow_id, workflow.queue_name or "cpu") for workflow in held]
 
+    def holders(self) -> set[str]:
+        """The ids of all executors that hold a job."""
+        held = self.client.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return {workflow.executor_id for workflow in held if workflow.executor_id}
+
     def resume(self, workflow: str, queue: str) -> None:
         """Puts an interrupted workflow back on its queue; finished steps are not run again."""
         self.client.resume_workflow(workflow, queue_name=queue)

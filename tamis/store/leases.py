@@ -1,6 +1,7 @@
 """Worker leases: who is alive, and who takes over what a dead worker held."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,14 @@ def renew_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float)
         .values(expires_at=now() + timedelta(seconds=seconds))
     )
     return _changes(catalog, statement) == 1
+
+
+def expire_missing(catalog: Catalog, holders: Iterable[str]) -> None:
+    """Gives holders of jobs that have no lease one that has expired, so that it is claimed like any other."""
+    with suppress(sa.exc.IntegrityError), catalog.session() as session:  # another worker does the same
+        known = set(session.scalars(sa.select(WorkerLease.executor_id)))
+        for executor_id in sorted(set(holders) - known):
+            session.add(WorkerLease(executor_id=executor_id, holder="", host="", pid=0, queues="", expires_at=now()))
 
 
 def expired_leases(catalog: Catalog) -> Sequence[str]:

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,21 @@ def test_a_killed_training_goes_on_from_its_checkpoint(archive: Path, tmp_path: 
         assert found["encoder_fingerprint"] == expected["encoder_fingerprint"]
         assert found["probe"] == expected["probe"]
         assert not list(checkpoints.glob("*"))
+
+
+def test_a_job_whose_holder_has_no_lease_any_more_is_adopted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data, "--no-worker") as server:
+        dataset = server.client.upload(write_tar(tmp_path / "few.tar", digit_files(200)), "few")["id"]
+        with working(data, WORKER, env=ENVIRONMENT) as worker:
+            server.client.wait(f"/datasets/{dataset}", timeout=60)
+            curation = server.client.curate(dataset, **{**RECIPE, "epochs": 20})["id"]
+            kill_in("train encoder", server, curation, worker)
+        # As if another worker had claimed the lease just before this one took the job.
+        with closing(sqlite3.connect(data / "tamis.sqlite", timeout=10)) as connection, connection:
+            assert connection.execute("DELETE FROM worker_leases").rowcount == 1
+        with working(data, "second", env=ENVIRONMENT):
+            server.client.wait(f"/curations/{curation}", timeout=120)
 
 
 def test_the_server_starts_its_worker_again(tmp_path: Path) -> None:

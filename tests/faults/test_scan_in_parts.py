@@ -21,7 +21,8 @@ from tamis.store.catalog import make_engine
 from tamis.store.jobs import Jobs, open_jobs
 from worker.main import CONCURRENCY
 
-ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "2"}
+# Longer than a busy machine keeps a worker from renewing its lease: here others would take it at once.
+ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "6"}
 REQUEST = {"encoder": "embeddings", "classes": 10, "seed": 3}
 TILE_SECONDS = 1.0
 # As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles, which take long.
@@ -52,17 +53,10 @@ class Stack:
     result_key: str
     manifest: dict[str, bytes]
 
-    def query(self, statement: str, *values: str) -> list[Any]:
-        connection = sqlite3.connect(self.server.data / "tamis.sqlite", timeout=10)
-        try:
-            return connection.execute(statement, values).fetchall()
-        finally:
-            connection.close()
-
     def part(self, curation: str, part: int) -> Any:
-        """The workflow of a part; None before it is there."""
-        found = self.jobs.client.list_workflows(workflow_ids=[f"scan-{curation}-{part}"])
-        return found[0] if found else None
+        """The workflow of a part."""
+        (found,) = self.jobs.client.list_workflows(workflow_ids=[f"scan-{curation}-{part}"])
+        return found
 
     def tiles_stored(self, curation: str, part: int) -> int:
         file = self.server.data / "objects" / "checkpoints" / f"scan-{curation}-{part}.npz"
@@ -83,9 +77,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             server.client.wait(f"/curations/{curation}", timeout=60)
             manifest = manifest_of(server, curation, folder / "manifest")
         jobs = open_jobs(make_engine(f"sqlite:///{data / 'tamis.sqlite'}"))
-        stack = Stack(server, jobs, dataset, "", manifest)
-        assert stack.part(curation, 0) is None
-        yield Stack(server, jobs, dataset, result_key(stack, curation), manifest)
+        assert jobs.client.list_workflows(workflow_id_prefix="scan-") == []
+        yield Stack(server, jobs, dataset, result_key(server, curation), manifest)
         jobs.close()
 
 
@@ -94,9 +87,17 @@ def manifest_of(server: Server, curation: str, folder: Path) -> dict[str, bytes]
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def result_key(stack: Stack, curation: str) -> str:
+def query(server: Server, statement: str, *values: str) -> list[Any]:
+    connection = sqlite3.connect(server.data / "tamis.sqlite", timeout=10)
+    try:
+        return connection.execute(statement, values).fetchall()
+    finally:
+        connection.close()
+
+
+def result_key(server: Server, curation: str) -> str:
     """Made of a hash of all bytes of the curation."""
-    ((key,),) = stack.query("SELECT result_key FROM curations WHERE id = ?", curation)
+    ((key,),) = query(server, "SELECT result_key FROM curations WHERE id = ?", curation)
     assert key
     return str(key)
 
@@ -131,10 +132,10 @@ def test_two_workers_share_a_scan_and_the_death_of_one_changes_no_byte(stack: St
         assert stack.tiles_stored(curation, 0) == 1
         stack.server.client.wait(f"/curations/{curation}", timeout=60)
         assert stack.part(curation, 0).executor_id in set(workers) - {holder}
-        assert result_key(stack, curation) == stack.result_key
+        assert result_key(stack.server, curation) == stack.result_key
         assert manifest_of(stack.server, curation, tmp_path / "manifest") == stack.manifest
         until(lambda: not list((stack.server.data / "objects" / "checkpoints").iterdir()), 10, "no checkpoint")
-        assert stack.query("SELECT * FROM scan_parts") == []
+        assert query(stack.server, "SELECT * FROM scan_parts") == []
 
 
 def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack: Stack) -> None:
@@ -150,9 +151,9 @@ def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack:
         for another in asked:
             stack.server.client.wait(f"/curations/{another}", timeout=60)
             assert stack.part(another, 1).status == "SUCCESS"
-            assert result_key(stack, another) == stack.result_key
+            assert result_key(stack.server, another) == stack.result_key
 
 
 def progress_of(stack: Stack, curation: str) -> tuple[int, int]:
-    ((done, total),) = stack.query("SELECT done, total FROM curations WHERE id = ?", curation)
+    ((done, total),) = query(stack.server, "SELECT done, total FROM curations WHERE id = ?", curation)
     return done, total
