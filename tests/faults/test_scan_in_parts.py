@@ -24,7 +24,7 @@ from worker.main import CONCURRENCY
 # Longer than a busy machine keeps a worker from renewing its lease: here others would take it at once.
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "6"}
 REQUEST = {"encoder": "embeddings", "classes": 10, "seed": 3}
-TILE_SECONDS = 1.0
+TILE_SECONDS = 1.5
 # As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles, which take long.
 IN_PARTS = f"""
 import time
@@ -57,6 +57,11 @@ class Stack:
         """The workflow of a part."""
         (found,) = self.jobs.client.list_workflows(workflow_ids=[f"scan-{curation}-{part}"])
         return found
+
+    def holders(self, curation: str) -> list[str]:
+        """Who works on part 0 and who on part 1; empty until both are worked on."""
+        found = [self.part(curation, part).executor_id for part in range(2)]
+        return found if all(found) else []
 
     def tiles_stored(self, curation: str, part: int) -> int:
         file = self.server.data / "objects" / "checkpoints" / f"scan-{curation}-{part}.npz"
@@ -116,7 +121,7 @@ def in_mid_part(stack: Stack, workers: dict[str, Any]) -> tuple[str, str]:
     """A new curation of which one worker has done the first of the two tiles of part 0, and that worker's name."""
     curation = stack.server.client.curate(stack.dataset, **REQUEST)["id"]
     until(lambda: stack.tiles_stored(curation, 0) == 1, 60, "the first tile's checkpoint")
-    holders = [stack.part(curation, part).executor_id for part in range(2)]
+    holders = until(lambda: stack.holders(curation), TILE_SECONDS, "both parts being worked on")
     assert set(holders) == set(workers)
     return curation, holders[0]
 
@@ -124,12 +129,11 @@ def in_mid_part(stack: Stack, workers: dict[str, Any]) -> tuple[str, str]:
 def test_two_workers_share_a_scan_and_the_death_of_one_changes_no_byte(stack: Stack, tmp_path: Path) -> None:
     with two_workers(stack) as workers:
         curation, holder = in_mid_part(stack, workers)
-        # The sum over both parts.
-        until(lambda: progress_of(stack, curation) == (2, 3), 10, "the progress of both parts")
         os.kill(workers[holder].pid, signal.SIGKILL)
         workers[holder].wait()
         assert stack.part(curation, 0).status == "PENDING"
         assert stack.tiles_stored(curation, 0) == 1
+        until(lambda: progress_of(stack, curation) == (2, 3), 10, "the progress of both parts")
         stack.server.client.wait(f"/curations/{curation}", timeout=60)
         assert stack.part(curation, 0).executor_id in set(workers) - {holder}
         assert result_key(stack.server, curation) == stack.result_key
