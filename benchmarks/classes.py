@@ -41,7 +41,7 @@ def run(count: int = 10_000) -> Iterator[tuple[str, Any]]:
 
 def _sweep(features: npt.NDArray[np.float32], classes: int) -> dict[str, Any]:
     """For each pos_high, which share of the 10% most difficult samples is also among those at 1 / classes."""
-    base = tamis.curate(features, classes=classes)
+    base = tamis.curate(features, classes=classes, score="band")
     most = set(np.argsort(-base.difficulty)[: len(features) // 10].tolist())
     shares = {}
     for pos_high in POS_HIGH:

@@ -16,8 +16,8 @@ def run(count: int = 1_000_000) -> Iterator[tuple[str, Any]]:
     yield "machine", machine()
     embeddings = clustered(count, 32).astype(np.float16)
     start = time.perf_counter()
-    curation = tamis.curate(embeddings, classes=10, exact=False, neighbours=4, reference=2048)
+    curation = tamis.curate(embeddings, classes=10, exact=False, neighbours=4, reference=2048, score="band")
     yield "curation", {"samples": count, "seconds": time.perf_counter() - start}
     shares = iter(np.linspace(0.05, 0.4, 1000))
     yield "counts", {"seconds": seconds(lambda: curation.recut(pos_high=float(next(shares))).counted_pairs, 20)}
-    yield "scores", {"seconds": seconds(lambda: curation.recut(pos_high=float(next(shares))).difficulty, 20)}
+    yield "band scores", {"seconds": seconds(lambda: curation.recut(pos_high=float(next(shares))).difficulty, 20)}

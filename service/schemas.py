@@ -43,6 +43,7 @@ class NewCuration(Request):
     pos_high: Literal["auto"] | Share = "auto"
     pos_low: Share = 0.95
     neighbours: int = Field(64, ge=1, le=1024)
+    score: Literal["blend", "band"] = "blend"
     epochs: int | None = Field(None, ge=1, le=10_000, description="Training length of the simclr encoder.")
     seed: int = Field(0, ge=0, lt=2**31)
 

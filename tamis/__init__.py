@@ -20,6 +20,7 @@ from tamis.version import __version__
 
 if TYPE_CHECKING:
     from tamis import losses, theory
+    from tamis.blends import Blends, draw_parents
     from tamis.client import Client
     from tamis.curation import Curation, curate
     from tamis.histogram import Histogram
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
 # Name to the module that defines it; None where the name is a module itself.
 _LAZY: dict[str, str | None] = {
+    "Blends": "tamis.blends",
     "Client": "tamis.client",
     "Curation": "tamis.curation",
     "Histogram": "tamis.histogram",
     "Manifest": "tamis.manifest",
     "PairScan": "tamis.similarity",
     "curate": "tamis.curation",
+    "draw_parents": "tamis.blends",
     "losses": None,
     "pair_scan": "tamis.similarity",
     "read_manifest": "tamis.manifest",
@@ -42,6 +45,7 @@ _LAZY: dict[str, str | None] = {
 
 __all__ = [
     "AuthenticationError",
+    "Blends",
     "CancelledError",
     "Client",
     "ConflictError",
@@ -56,6 +60,7 @@ __all__ = [
     "TamisError",
     "__version__",
     "curate",
+    "draw_parents",
     "losses",
     "pair_scan",
     "read_manifest",

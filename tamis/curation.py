@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tamis.blends import Blends
 from tamis.checkpoint import Checkpoint
 from tamis.difficulty import (
     Thresholds,
@@ -33,7 +34,8 @@ from tamis.scan import Progress
 from tamis.selection import SampleTable, make_manifest
 from tamis.similarity import PairScan, scan_all
 
-FORMAT = 1
+FORMAT = 2
+SCORES = ("blend", "band")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Curation:
     classes: the estimate of r + 1. criteria: what each criterion of the estimate chose.
     thresholds: the band; its ends are edges, so every count and score read at them is exact.
     histogram: similarities of all unordered pairs.
+    score: what `difficulty` is, one of SCORES.
     neighbours: partners each sample kept while scanning.
     """
 
@@ -51,9 +54,11 @@ class Curation:
     thresholds: Thresholds
     histogram: Histogram
     neighbours: int
+    score: str
     seed: int
     cluster: npt.NDArray[np.int32]
     _listed: ListedPairs
+    _blend_score: npt.NDArray[np.float32]
     _below: npt.NDArray[Any]
     _profile_edges: npt.NDArray[np.float64]
     _graph_sample: PairSample
@@ -71,7 +76,13 @@ class Curation:
 
     @cached_property
     def difficulty(self) -> npt.NDArray[np.float32]:
-        """(N,) float32: the share of the sample's pairs in the upper part of the band (see `tamis.difficulty`)."""
+        """(N,) float32, higher is more difficult. By score:
+
+        blend: how much nearer the sample is to blends of two samples than to samples (see `tamis.blends`).
+        band: the share of its pairs in the upper part of the band, after the paper's rule (see `tamis.difficulty`).
+        """
+        if self.score == "blend":
+            return self._blend_score
         return band_share(self._below, self._profile_edges, self.thresholds.sim_score, self.thresholds.sim_high)
 
     @cached_property
@@ -97,18 +108,20 @@ class Curation:
         difficult = most_difficult(self.difficulty, auto_fraction(self.difficulty))
         return estimate_graph(self._graph_sample, self._in_band(), self.cluster, difficult, self.classes, self.seed)
 
-    def recut(self, pos_high: float | None = None, pos_low: float | None = None) -> "Curation":
-        """The same curation under other thresholds, without another scan; None keeps a threshold.
+    def recut(
+        self, pos_high: float | None = None, pos_low: float | None = None, score: str | None = None
+    ) -> "Curation":
+        """The same curation under other thresholds or another score, without another scan; None keeps what is.
 
         Thresholds move to the nearest of about 140 similarities at which the per-sample histograms are cut, so counts
-        and scores are exact there. `pairs` are those that the scan kept: with a sim_high above the first one's, pairs
-        between the two were not kept and are not listed.
+        and band scores are exact there; blend scores do not depend on them. `pairs` are those that the scan kept: with
+        a sim_high above the first one's, pairs between the two were not kept and are not listed.
         """
         edges, now = self._profile_edges, self.thresholds
         sim_high = now.sim_high if pos_high is None else edge_at(self.histogram, pos_high, edges)
         sim_low = now.sim_low if pos_low is None else edge_at(self.histogram, pos_low, edges)
         thresholds = thresholds_at(self.histogram, sim_high, sim_low, edges)
-        return replace(self, thresholds=thresholds)
+        return replace(self, thresholds=thresholds, score=checked_score(self.score if score is None else score))
 
     def select(
         self,
@@ -150,7 +163,7 @@ class Curation:
             "classes": self.classes,
             "criteria": self.criteria,
             "thresholds": asdict(self.thresholds),
-            "parameters": {"neighbours": self.neighbours, "seed": self.seed},
+            "parameters": {"neighbours": self.neighbours, "score": self.score, "seed": self.seed},
             "histogram": {
                 "bins": len(self.histogram.counts),
                 "range": [-1.0, 1.0],
@@ -175,6 +188,7 @@ class Curation:
             "criteria": self.criteria,
             "thresholds": asdict(self.thresholds),
             "neighbours": self.neighbours,
+            "score": self.score,
             "seed": self.seed,
             "counts": self.histogram.counts.tolist(),
             "exact_edges": self.histogram.exact_edges.tolist(),
@@ -186,6 +200,7 @@ class Curation:
             "curation.json": json.dumps(state, sort_keys=True).encode(),
             "samples.parquet": _parquet(self.samples),
             "pairs.parquet": _parquet(listed),
+            "blend_score.npy": npy_bytes(self._blend_score),
             "below.npy": npy_bytes(self._below),
             "profile_edges.npy": npy_bytes(self._profile_edges),
             "graph_rows.npy": npy_bytes(self._graph_sample.rows),
@@ -208,6 +223,8 @@ def curate(
     exact: bool | Literal["auto"] = "auto",
     reference: int = 8192,
     seed: int = 0,
+    score: str = "blend",
+    blends: Blends | None = None,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Curation:
@@ -219,17 +236,21 @@ def curate(
     exact: compare all pairs; auto does where, by a product timed on this machine, that takes at most half an hour, and
         logs what it picked. Otherwise each sample is compared with `reference` random ones, and the histogram's `error`
         bounds the error of every share read from it at 95% confidence.
+    score: what a sample's difficulty is, `blend` or the paper's `band` (see `Curation.difficulty`).
+    blends: embedded blends of the images, which tell difficult samples far better than midpoints of embeddings alone;
+        `draw_parents` says of which images.
     progress, checkpoint: as of `pair_scan`.
 
     Equal arguments give equal results on one machine. Raises InputError for embeddings that are not finite, zero, fewer
     than 4 or all alike, and for parameters out of range.
     """
+    checked_score(score)
     rows = Rows(embeddings)
-    plan = make_plan(rows, classes, pos_high, pos_low, neighbours, device, exact, reference, seed)
-    return assemble(plan, scan_all(rows, plan.task, plan.method, progress, checkpoint))
+    plan = make_plan(rows, classes, pos_high, pos_low, neighbours, device, exact, reference, seed, blends)
+    return assemble(plan, scan_all(rows, plan.task, plan.method, progress, checkpoint), score)
 
 
-def assemble(plan: Plan, scan: PairScan) -> Curation:
+def assemble(plan: Plan, scan: PairScan, score: str) -> Curation:
     """The curation, from its plan and what the planned scan found."""
     task = plan.task
     return Curation(
@@ -238,9 +259,11 @@ def assemble(plan: Plan, scan: PairScan) -> Curation:
         thresholds_at(scan.histogram, task.high, task.low, scan.profile_edges),
         scan.histogram,
         task.k,
+        score,
         plan.seed,
         plan.cluster,
         ListedPairs(*distinct_pairs(scan.indices, scan.similarities)),
+        plan.blend_score,
         cumulative(scan.profile),
         scan.profile_edges,
         plan.graph_sample,
@@ -266,13 +289,22 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
             state["error"],
         ),
         state["neighbours"],
+        state["score"],
         state["seed"],
         pq.read_table(pa.BufferReader(files["samples.parquet"]))["cluster"].to_numpy(),
         ListedPairs(*(pairs[name].to_numpy() for name in ("a", "b", "similarity"))),
+        _array(files["blend_score.npy"]),
         _array(files["below.npy"]),
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
     )
+
+
+def checked_score(score: str) -> str:
+    """The score's name. Raises InputError when there is none of that name."""
+    if score not in SCORES:
+        raise InputError(f"There is no score {score!r}.", f"Use {' or '.join(SCORES)}.")
+    return score
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

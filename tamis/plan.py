@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tamis.blends import Blends, blend_score
 from tamis.classes import estimate_classes
 from tamis.difficulty import edge_at
 from tamis.errors import InputError
@@ -34,7 +35,8 @@ class Plan:
     """What to scan for, and what a curation knows without the scan.
 
     task: its band is that of the curation, its k the neighbours to keep. method: how to scan.
-    classes, criteria, cluster: as of `estimate_classes`. graph_sample: random pairs, for the estimate of the graph.
+    classes, criteria, cluster: as of `estimate_classes`. blend_score: (N,) float32, see there. graph_sample: random
+        pairs, for the estimate of the graph.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class Plan:
     classes: int
     criteria: dict[str, int]
     cluster: npt.NDArray[np.int32]
+    blend_score: npt.NDArray[np.float32]
     graph_sample: PairSample
     seed: int
 
@@ -59,6 +62,7 @@ class Plan:
             "state": json.dumps(state),
             "profile_edges": task.profile_edges,
             "cluster": self.cluster,
+            "blend_score": self.blend_score,
             "graph_rows": self.graph_sample.rows,
             "graph_similarity": self.graph_sample.similarity,
         }
@@ -80,6 +84,7 @@ def plan_from_content(content: bytes) -> Plan:
         state["classes"],
         state["criteria"],
         arrays["cluster"],
+        arrays["blend_score"],
         PairSample(arrays["graph_rows"], arrays["graph_similarity"]),
         state["seed"],
     )
@@ -95,6 +100,7 @@ def make_plan(
     exact: bool | Literal["auto"] = "auto",
     reference: int = 8192,
     seed: int = 0,
+    blends: Blends | None = None,
 ) -> Plan:
     """The first of the three steps of `tamis.curate`, where the parameters are explained."""
     if neighbours < 1:
@@ -116,7 +122,16 @@ def make_plan(
         profile_edges=edges,
         columns=_columns(rows, method, exact, reference, seed),
     )
-    return Plan(task, method, found.classes, found.criteria, found.labels, _graph_sample(rows, seed), seed)
+    return Plan(
+        task,
+        method,
+        found.classes,
+        found.criteria,
+        found.labels,
+        blend_score(rows, blends, seed),
+        _graph_sample(rows, seed),
+        seed,
+    )
 
 
 def _columns(

@@ -93,8 +93,10 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
     """Publishes the result: of a scan done here, or of its parts."""
     run = runtime()
     with run.catalog.session() as session:
-        if session.get_one(schema.Curation, curation_id).result_key is not None:
+        row = session.get_one(schema.Curation, curation_id)
+        if row.result_key is not None:
             return
+        score = row.parameters["score"]
     plan = _plan(curation_id)
     message = "comparing all pairs" if parts == 1 else f"putting {parts} parts together"
     progress = reporter(schema.Curation, curation_id, "curate", message)
@@ -104,7 +106,7 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
         else:
             contents = (run.objects.get(_checkpoint(curation_id, part).key) for part in range(parts))
             scan = merge_parts(rows, plan.task, plan.method, contents)
-    result = assemble(plan, scan)
+    result = assemble(plan, scan, score)
     files = result.files()
     prefix = f"curations/{content_address(files)}"
     for name, content in files.items():

@@ -266,4 +266,4 @@ def test_a_benchmark_ends_with_its_figures(capsys: pytest.CaptureFixture[str]) -
     assert main(["bench", "recut", "--count", "10000", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     # A new cut costs nothing like a new scan.
-    assert figures["scores"]["seconds"] < figures["curation"]["seconds"] / 10
+    assert figures["band scores"]["seconds"] < figures["curation"]["seconds"] / 10

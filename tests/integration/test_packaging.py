@@ -29,7 +29,18 @@ SERVICE_STACK = (
     *("sqlalchemy", "alembic", "psycopg", "dbos", "duckdb", "obstore", "rich"),
 )
 # What computes must not know what stores. Whatever these import is checked with them.
-COMPUTING = ("similarity", "classes", "difficulty", "estimate", "theory", "losses", "encoders", "images", "rows")
+COMPUTING = (
+    "similarity",
+    "classes",
+    "blends",
+    "difficulty",
+    "estimate",
+    "theory",
+    "losses",
+    "encoders",
+    "images",
+    "rows",
+)
 STORING = ("tamis.store", "tamis.manifest", "tamis.settings", "tamis.client", "tamis.shards")
 ABOVE_THE_CORE = ("tamis.cli", "tamis.local", "tamis.demo")
 

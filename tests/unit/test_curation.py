@@ -50,7 +50,8 @@ def difficult() -> npt.NDArray[np.bool_]:
 def test_the_mixed_samples_score_higher(curation: tamis.Curation) -> None:
     scores = curation.samples["difficulty"].to_numpy()
     assert curation.samples.schema.types == [pa.int64(), pa.int32(), pa.float32()]
-    assert roc_auc_score(difficult(), scores) > 0.75
+    assert roc_auc_score(difficult(), scores) > 0.95
+    assert roc_auc_score(difficult(), curation.recut(score="band").difficulty) > 0.75
 
 
 def test_the_number_of_classes_is_found_where_classes_are_clear() -> None:
@@ -83,7 +84,8 @@ def test_counts_and_scores_at_the_thresholds_are_exact(
     unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     exact = unit @ unit.T
     upper = exact[np.triu_indices(len(exact), 1)]
-    for cut in (curation, curation.recut(pos_high=0.3), curation.recut(pos_high=0.05, pos_low=0.5)):
+    band = curation.recut(score="band")
+    for cut in (band, band.recut(pos_high=0.3), band.recut(pos_high=0.05, pos_low=0.5)):
         low, high = cut.thresholds.sim_low, cut.thresholds.sim_high
         assert cut.counted_pairs == np.count_nonzero((upper >= low) & (upper < high))
         assert cut.thresholds.pos_high == pytest.approx(np.mean(upper >= high), abs=1e-12)
@@ -95,9 +97,9 @@ def test_counts_and_scores_at_the_thresholds_are_exact(
 def test_a_recut_needs_no_scan_and_equals_a_curation_at_those_thresholds(
     curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
 ) -> None:
-    recut = curation.recut(pos_high=0.25)
+    recut = curation.recut(pos_high=0.25, score="band")
     assert recut.histogram is curation.histogram
-    anew = tamis.curate(embeddings, classes=CLASSES, pos_high=0.25, neighbours=20)
+    anew = tamis.curate(embeddings, classes=CLASSES, pos_high=0.25, neighbours=20, score="band")
     assert recut.thresholds == anew.thresholds
     assert recut.counted_pairs == anew.counted_pairs
     np.testing.assert_array_equal(recut.difficulty, anew.difficulty)
@@ -126,7 +128,7 @@ def test_a_stored_plan_scanned_in_parts_gives_the_same_bytes(
     for part, checkpoint in enumerate(checkpoints):
         scan_part(rows, plan.task, plan.method, part, 3, checkpoint)
     contents = (checkpoint.load() or b"" for checkpoint in checkpoints)
-    assert assemble(plan, merge_parts(rows, plan.task, plan.method, contents)).files() == whole.files()
+    assert assemble(plan, merge_parts(rows, plan.task, plan.method, contents), "blend").files() == whole.files()
 
 
 def test_the_histogram_counts_every_pair(curation: tamis.Curation) -> None:
@@ -255,6 +257,7 @@ def test_every_manifest_keeps_its_promises(count: int, strategy: str, fraction: 
         {"classes": 10_000},
         {"exact": False, "reference": 0},
         {"device": "cuda:99"},
+        {"score": "other"},
     ],
 )
 def test_parameters_out_of_range_are_refused(embeddings: npt.NDArray[np.float32], arguments: dict) -> None:

@@ -1,0 +1,114 @@
+"""The blend score on made data, against a plain version, and what it must not depend on."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import tamis
+from tamis import InputError
+from tamis.blends import IMAGES, PARENTS, Blends, blend_score, draw_parents
+from tamis.rows import Rows
+
+CLASSES, EACH = 6, 100
+DIRECTIONS = np.linalg.qr(np.random.default_rng(0).standard_normal((24, 24)))[0]
+BEND = 0.7 * DIRECTIONS[CLASSES]
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> npt.NDArray[np.float32]:
+    """Six classes; the first fifth of each is between it and another class, bent away as an encoder bends it."""
+    random = np.random.default_rng(3)
+    rows = np.repeat(DIRECTIONS[:CLASSES], EACH, 0).reshape(CLASSES, EACH, 24)
+    for number in range(CLASSES):
+        other = (number + random.integers(1, CLASSES, EACH // 5)) % CLASSES
+        rows[number, : EACH // 5] += random.uniform(0.5, 1.5, (EACH // 5, 1)) * DIRECTIONS[other] + BEND
+    return (rows.reshape(-1, 24) + 0.1 * random.standard_normal((CLASSES * EACH, 24))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def blends(embeddings: npt.NDArray[np.float32]) -> Blends:
+    """What the encoder of `embeddings` makes of blended images: midpoints, bent the same way."""
+    first, second = draw_parents(len(embeddings), 0)
+    unlike = first // EACH != second // EACH
+    return Blends(first, second, embeddings[first] + embeddings[second] + (unlike[:, None] * BEND).astype(np.float32))
+
+
+def difficult() -> npt.NDArray[np.bool_]:
+    return np.tile(np.arange(EACH) < EACH // 5, CLASSES)
+
+
+def test_samples_between_classes_score_higher_and_blended_images_tell_them_best(
+    embeddings: npt.NDArray[np.float32], blends: Blends
+) -> None:
+    alone = roc_auc_score(difficult(), blend_score(Rows(embeddings)))
+    assert alone > 0.7
+    assert roc_auc_score(difficult(), blend_score(Rows(embeddings), blends)) > max(alone, 0.99)
+
+
+def test_it_equals_the_plain_version(embeddings: npt.NDArray[np.float32], blends: Blends) -> None:
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    mean = unit.mean(0)
+    values, directions = np.linalg.eigh(np.cov(unit.T.astype(np.float64), ddof=0))
+
+    def project(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        whitened = (rows / np.linalg.norm(rows, axis=1, keepdims=True) - mean) @ (directions * values**-0.25)
+        projected: npt.NDArray[np.float64] = whitened / np.linalg.norm(whitened, axis=1, keepdims=True)
+        return projected
+
+    points = project(embeddings)
+    alike = (points[blends.first] * points[blends.second]).sum(1)
+    made = project(blends.embeddings[alike < np.median(alike)])  # type: ignore[index, arg-type]  # NumPy here
+    similar = points @ points.T
+    np.fill_diagonal(similar, -2)
+    count = round(0.01 * len(points))
+    plain = np.sort(points @ made.T, 1)[:, -count:].mean(1) - np.sort(similar, 1)[:, -count:].mean(1)
+    score = blend_score(Rows(embeddings), blends)
+    # Midpoints, which this plain version has not, can only bring blends nearer.
+    logit = np.log(score / (1 - score.astype(np.float64))) / 10
+    assert (logit >= plain - 1e-4).all()
+    np.testing.assert_allclose(logit[difficult()], plain[difficult()], atol=0.02)
+
+
+def test_neither_scale_nor_type_of_the_embeddings_matters(embeddings: npt.NDArray[np.float32], blends: Blends) -> None:
+    score = blend_score(Rows(embeddings), blends)
+    scaled = embeddings * np.random.default_rng(0).uniform(0.1, 10, (len(embeddings), 1)).astype(np.float32)
+    np.testing.assert_allclose(blend_score(Rows(scaled), blends), score, atol=1e-4)
+    np.testing.assert_allclose(blend_score(Rows(embeddings.astype(np.float64)), blends), score, atol=1e-4)
+    assert ((score >= 0) & (score <= 1)).all()
+    np.testing.assert_array_equal(blend_score(Rows(embeddings), blends), score)
+
+
+def test_samples_outside_the_reference_are_scored_like_those_in_it(
+    embeddings: npt.NDArray[np.float32], blends: Blends
+) -> None:
+    noise = np.random.default_rng(1).standard_normal((9, *embeddings.shape)).astype(np.float32)
+    score = blend_score(Rows((embeddings + 0.02 * noise).reshape(-1, 24)), blends).reshape(9, -1)
+    assert all(roc_auc_score(difficult(), part) > 0.97 for part in score)
+    np.testing.assert_allclose(score.mean(1), score.mean(), atol=0.02)
+
+
+@pytest.mark.parametrize("count", [4, 5, 40])
+def test_few_samples_and_duplicates_are_scored(count: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((count, 50)).astype(np.float32)
+    rows[1] = rows[0]
+    assert np.isfinite(blend_score(Rows(rows))).all()
+
+
+def test_parents_differ_are_few_and_are_drawn_alike() -> None:
+    for count in (2, 100, 10**6):
+        first, second = draw_parents(count, 7)
+        assert len(first) == min(PARENTS, 2 * count)
+        assert (first != second).all()
+        assert np.unique(np.r_[first, second]).size <= IMAGES
+        assert np.r_[first, second].max() < count
+        np.testing.assert_array_equal(draw_parents(count, 7), (first, second))
+
+
+def test_blends_that_do_not_fit_are_refused(embeddings: npt.NDArray[np.float32], blends: Blends) -> None:
+    with pytest.raises(InputError, match="10 dimensions"):
+        tamis.curate(embeddings, blends=Blends(blends.first, blends.second, np.asarray(blends.embeddings)[:, :10]))
+    with pytest.raises(InputError, match="row outside"):
+        tamis.curate(embeddings[:100], blends=blends)
+    with pytest.raises(InputError, match="parents"):
+        Blends(blends.first[1:], blends.second, blends.embeddings)
