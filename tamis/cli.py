@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("source", type=Path, help="labelled folder, zip, tar or IDX file")
 
     bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
-    bench.add_argument("name", choices=["scan", "recut", "memory", "classes"])
+    bench.add_argument("name", choices=["scan", "recut", "memory", "classes", "detect"])
     bench.add_argument("--count", type=int, help="samples (default: the documented figure's)")
 
     keys = add("keys", _keys, "Creates, lists and revokes API keys of the server whose data are here.")
