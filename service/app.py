@@ -13,7 +13,8 @@ from service.dashboard.pages import pages
 from service.dashboard.security import secure
 from service.dashboard.static_files import static_files
 from service.dashboard.views import PageViews
-from service.routes import curations, datasets, decisions, embeddings, health, jobs, manifests, trainings
+from service.janitor import sweep_regularly
+from service.routes import curations, datasets, decisions, embeddings, health, jobs, manifests, trainings, uploads
 from tamis.settings import Settings
 from tamis.version import __version__
 
@@ -29,7 +30,9 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.stopping = asyncio.Event()
+        sweeping = asyncio.create_task(sweep_regularly(backend.uploads))
         yield
+        sweeping.cancel()
         backend.close()
 
     app = FastAPI(
@@ -47,7 +50,7 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     secure(app)
     guarded = [Depends(authenticate)]
-    for module in (datasets, embeddings, curations, manifests, trainings, decisions, jobs):
+    for module in (datasets, uploads, embeddings, curations, manifests, trainings, decisions, jobs):
         app.include_router(module.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(health.router)
     app.include_router(pages(PageViews(backend)), include_in_schema=False)

@@ -9,6 +9,7 @@ from tamis.settings import Settings
 from tamis.store.catalog import Catalog, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
 from tamis.store.objects import Objects, open_objects
+from tamis.store.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Backend:
     objects: Objects
     jobs: Jobs
     tables: Tables
+    uploads: Uploads
 
     def close(self) -> None:
         self.jobs.close()
@@ -28,7 +30,8 @@ def open_backend(settings: Settings) -> Backend:
     catalog = open_catalog(settings)
     objects = open_objects(settings)
     tables = Tables(objects, settings.data / "cache", settings.memory_budget)
-    return Backend(settings, catalog, objects, open_jobs(catalog.engine), tables)
+    uploads = Uploads(catalog, objects, settings.upload_seconds)
+    return Backend(settings, catalog, objects, open_jobs(catalog.engine), tables, uploads)
 
 
 def backend(request: Request) -> Backend:

@@ -11,18 +11,25 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from service import tus
 from service.dashboard import security
 from service.dashboard.render import error_page
 from tamis import errors
 
 log = logging.getLogger("tamis.service")
 
-STATUS: dict[type[errors.TamisError], HTTPStatus] = {
+# Of the tus protocol, and no HTTP standard.
+CHECKSUM_MISMATCH = 460
+STATUS: dict[type[errors.TamisError], int] = {
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ExpiredError: HTTPStatus.GONE,
     errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.BusyError: HTTPStatus.LOCKED,
     errors.AuthenticationError: HTTPStatus.UNAUTHORIZED,
     errors.LimitError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.QuotaError: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.ChecksumError: CHECKSUM_MISMATCH,
     errors.CancelledError: HTTPStatus.CONFLICT,
 }
 # Types of what the framework raises; not derived from the phrases, which Python has changed before.
@@ -32,7 +39,9 @@ KINDS = {
     403: "forbidden",
     404: errors.NotFoundError.type,
     405: "method-not-allowed",
+    412: "unknown-protocol-version",
     413: errors.LimitError.type,
+    415: "unsupported-media-type",
     416: "range-not-satisfiable",
 }
 DETAILS = {
@@ -100,7 +109,7 @@ def install(app: FastAPI) -> None:
 
 def problem(
     request: Request,
-    status: HTTPStatus,
+    status: int,
     kind: str,
     detail: str,
     hint: str = "",
@@ -109,14 +118,16 @@ def problem(
 ) -> Response:
     body = {
         "type": f"urn:tamis:problem:{kind}",
-        "title": status.phrase,
+        "title": "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase,
         "status": int(status),
         "detail": f"{detail} {hint}".strip(),
         **extra,
     }
     given = dict(headers or {})
-    if status is HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         given["www-authenticate"] = "Bearer"
+    if "tus-resumable" in request.headers:
+        given["tus-resumable"] = tus.VERSION
     if not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", ""):
         return error_page(request, status, body, given)
     return JSONResponse(body, status, headers=given, media_type="application/problem+json")

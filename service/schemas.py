@@ -13,13 +13,14 @@ MAX_INTEGER = 2**63 - 1
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """`text`, unless a database could not hold it."""
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("holds a character that is no text")
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable)]
 
 
 class Request(BaseModel):
@@ -34,6 +35,14 @@ class NewDataset(Request):
 
 class Location(Request):
     uri: Text = Field(min_length=1, max_length=4096, description="A folder under TAMIS_ALLOWED_ROOTS, as file:///...")
+
+
+class NewUpload(Request):
+    """What the headers that begin an upload say."""
+
+    dataset: Text
+    size: int
+    metadata: Text
 
 
 class NewCuration(Request):
@@ -103,6 +112,19 @@ class DatasetView(JobFields):
     quarantined: int
     bytes: int
     fingerprint: str | None
+
+
+class UploadView(BaseModel):
+    id: str
+    dataset: str
+    dataset_name: str
+    name: str
+    size: int
+    received: int
+    sha256: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+    expires_at: datetime
 
 
 class CurationView(JobFields):

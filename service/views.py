@@ -7,8 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, defer, joinedload
 
 from service import schemas
+from service.tus import metadata
 from tamis.errors import NotFoundError
-from tamis.store.schema import Curation, Dataset, Decision, Job, Manifest, Training
+from tamis.store.schema import Curation, Dataset, Decision, Job, Manifest, Training, Upload
 
 RECENT_JOBS = 50
 ACTIVE_STATES = ("queued", "running")
@@ -33,6 +34,21 @@ def dataset_view(row: Dataset) -> schemas.DatasetView:
         quarantined=row.quarantined,
         bytes=row.bytes,
         fingerprint=row.fingerprint,
+    )
+
+
+def upload_view(row: Upload) -> schemas.UploadView:
+    return schemas.UploadView(
+        id=row.id,
+        dataset=row.dataset_id,
+        dataset_name=row.dataset.name,
+        name=row.name,
+        size=row.size,
+        received=row.received,
+        sha256=row.sha256,
+        metadata=metadata(row.sent_metadata),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
     )
 
 

@@ -30,10 +30,22 @@ class NotFoundError(TamisError, LookupError):
     type = "not-found"
 
 
+class ExpiredError(NotFoundError):
+    """Something was kept for a while, and is no longer."""
+
+    type = "expired"
+
+
 class ConflictError(TamisError):
     """The request contradicts the present state, such as results asked of an unfinished job."""
 
     type = "conflict"
+
+
+class BusyError(ConflictError):
+    """Another request is at the same thing right now."""
+
+    type = "busy"
 
 
 class AuthenticationError(TamisError):
@@ -46,6 +58,18 @@ class LimitError(TamisError):
     """A configured limit (size, count, quota) would be exceeded."""
 
     type = "limit-exceeded"
+
+
+class QuotaError(LimitError):
+    """There is no room left for what was sent."""
+
+    type = "quota-exceeded"
+
+
+class ChecksumError(TamisError):
+    """What arrived is not what was sent."""
+
+    type = "checksum-mismatch"
 
 
 class CancelledError(TamisError):

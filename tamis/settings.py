@@ -30,6 +30,12 @@ class Settings(BaseSettings):
     memory_budget: int = Field(GIB, ge=2**26, description="Bytes a computation may take for its blocks.")
     device: str = Field("auto", description="auto, cpu or cuda.")
     max_upload_bytes: int = Field(50 * GIB, ge=1, description="The largest upload taken.")
+    quota_bytes: int | None = Field(
+        None, ge=0, description="What data sets and unfinished uploads may take together; no limit if empty."
+    )
+    upload_seconds: float = Field(
+        7 * 86_400, gt=0, description="An unfinished upload that nothing was added to for so long is dropped."
+    )
     lease_seconds: float = Field(15.0, gt=0, description="A worker silent for so long is taken for dead.")
     api_key: str | None = Field(None, description="The key that the command line sends to a server.")
     worker_id: str | None = Field(None, description="A worker's name that stays over restarts.")

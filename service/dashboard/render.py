@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
@@ -34,9 +33,7 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     return HTMLResponse(text, status, headers={"cache-control": "no-store"})
 
 
-def error_page(
-    request: Request, status: HTTPStatus, body: Mapping[str, object], headers: Mapping[str, str]
-) -> HTMLResponse:
+def error_page(request: Request, status: int, body: Mapping[str, object], headers: Mapping[str, str]) -> HTMLResponse:
     """A problem document for people: the same title and detail."""
     answer = page(request, "error.html", status, problem=body)
     answer.headers.update(headers)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service import samples, schemas
+from service.archives import attempt, check_archive, discard, open_dataset, queue_archive
 from service.backend import Backend
 from service.events import job_events
 from service.routes.common import (
@@ -27,13 +28,10 @@ from service.routes.common import (
 )
 from service.views import dataset_view, found
 from tamis.errors import ConflictError, InputError
-from tamis.sources import open_source
-from tamis.store.schema import Curation, Dataset, new_id
+from tamis.store.quota import claim_room
+from tamis.store.schema import Curation, Dataset, Upload, new_id
 
 router = APIRouter(prefix="/datasets", tags=["data sets"])
-
-# States in which a data set takes (new) content: nothing was stored, or what was sent could not be used.
-OPEN_STATES = {"empty", "failed", "cancelled"}
 
 
 @router.post("", status_code=201)
@@ -74,11 +72,14 @@ def delete_dataset(dataset_id: str, backend: BackendDep) -> None:
                 f"{curations} curations were made of this data set.", "Their manifests refer to it; keep it."
             )
         upload_key = row.upload_key
+        uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == dataset_id)).all()
         running = row.state in {"queued", "running"}
         session.delete(row)
     if running:
-        backend.jobs.cancel("ingest", dataset_id, _attempt(upload_key))
-    _discard(backend, upload_key)
+        backend.jobs.cancel("ingest", dataset_id, attempt(upload_key))
+    discard(backend, upload_key)
+    for upload in uploads:
+        backend.uploads.discard(upload)
 
 
 @router.post("/{dataset_id}/archive", status_code=202)
@@ -89,7 +90,8 @@ async def upload_archive(
     name: Annotated[str, Query(description="The archive's file name.", max_length=255)] = "archive",
 ) -> schemas.DatasetView:
     """The archive's bytes as the request's body: zip, tar, tar.gz or IDX. Streamed to the store, never held whole."""
-    await run_in_threadpool(_must_be_open, backend, dataset_id)
+    expected = int(request.headers.get("content-length", "0"))
+    await run_in_threadpool(_must_take, backend, dataset_id, expected)
     upload_key = f"uploads/{new_id('up')}"
     size, _ = await backend.objects.put_stream(upload_key, _body(request), limit=backend.settings.max_upload_bytes)
     return await run_in_threadpool(_uploaded, backend, dataset_id, upload_key, Path(name).name, size)
@@ -105,19 +107,14 @@ def _uploaded(backend: Backend, dataset_id: str, upload_key: str, name: str, siz
     try:
         if size == 0:
             raise InputError("The upload is empty.", "Send the archive's bytes as the request's body.")
-        with backend.objects.open(upload_key) as file:
-            open_source(file, name=name)
+        check_archive(backend, upload_key, name)
         with backend.catalog.session() as session:
-            row = _open_dataset(session, dataset_id, lock=True)
-            earlier, row.upload_key, row.upload_name, row.source_uri = row.upload_key, upload_key, name, None
-            row.requeue("waiting for a worker")
-            backend.jobs.enqueue(session, "ingest", dataset_id, _attempt(upload_key))
-            session.flush()
+            row, earlier = queue_archive(backend, session, dataset_id, upload_key, name, size)
             view = dataset_view(row)
     except BaseException:
-        _discard(backend, upload_key)
+        discard(backend, upload_key)
         raise
-    _discard(backend, earlier)
+    discard(backend, earlier)
     return view
 
 
@@ -126,10 +123,11 @@ def register_location(dataset_id: str, body: schemas.Location, backend: BackendD
     """Registers a folder or file that the server may read; its images are read in place."""
     path = _allowed_path(body.uri, backend.settings.allowed_roots)
     with backend.catalog.session() as session:
-        row = _open_dataset(session, dataset_id, lock=True)
+        row = open_dataset(session, dataset_id, lock=True)
         row.source_uri, row.upload_name, row.upload_key = path.as_uri(), path.name, f"location/{new_id('up')}"
+        row.bytes = 0
         row.requeue("waiting for a worker")
-        backend.jobs.enqueue(session, "ingest", dataset_id, _attempt(row.upload_key))
+        backend.jobs.enqueue(session, "ingest", dataset_id, attempt(row.upload_key))
         session.flush()
         return dataset_view(row)
 
@@ -152,26 +150,10 @@ def _allowed_path(uri: str, roots: tuple[Path, ...]) -> Path:
     return path
 
 
-def _discard(backend: Backend, upload_key: str | None) -> None:
-    if upload_key is not None:
-        backend.objects.delete(upload_key)
-
-
-def _attempt(upload_key: str | None) -> str:
-    """What tells one try at ingest from the next: a failed upload may be followed by a better one."""
-    return (upload_key or "").rsplit("/", 1)[-1]
-
-
-def _must_be_open(backend: Backend, dataset_id: str) -> None:
+def _must_take(backend: Backend, dataset_id: str, size: int) -> None:
     with backend.catalog.session() as session:
-        _open_dataset(session, dataset_id)
-
-
-def _open_dataset(session: Session, dataset_id: str, lock: bool = False) -> Dataset:
-    row = found(session, Dataset, dataset_id, lock=lock)
-    if row.state not in OPEN_STATES:
-        raise ConflictError(f"Data set {dataset_id} is {row.state}.", "Create another data set for other content.")
-    return row
+        open_dataset(session, dataset_id)
+        claim_room(session, backend.settings.quota_bytes, size)
 
 
 @router.get("/{dataset_id}/events")

@@ -8,7 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from service.backend import Backend
 from service.routes.common import BackendDep
 from tamis.store.leases import live_workers
-from tamis.store.schema import Curation, Dataset, Manifest, Training
+from tamis.store.quota import bytes_taken, is_unfinished
+from tamis.store.schema import Curation, Dataset, Manifest, Training, Upload
 
 router = APIRouter(tags=["health"])
 
@@ -44,6 +45,9 @@ def _exposition(backend: Backend) -> bytes:
     registry = CollectorRegistry()
     jobs = Gauge("tamis_jobs", "Jobs in the catalogue.", ["kind", "state"], registry=registry)
     workers = Gauge("tamis_workers", "Workers with a fresh lease.", registry=registry)
+    stored = Gauge("tamis_stored_bytes", "Bytes of the data sets.", registry=registry)
+    unfinished = Gauge("tamis_upload_bytes", "Bytes that unfinished uploads have claimed.", registry=registry)
+    uploads = Gauge("tamis_uploads", "Unfinished uploads.", registry=registry)
     samples = Gauge("tamis_samples", "Samples stored.", registry=registry)
     with backend.catalog.session() as session:
         for kind, model in (
@@ -55,5 +59,8 @@ def _exposition(backend: Backend) -> bytes:
             for state, count in session.execute(sa.select(model.state, sa.func.count()).group_by(model.state)):
                 jobs.labels(kind, state).set(count)
         samples.set(session.scalar(sa.select(sa.func.coalesce(sa.func.sum(Dataset.samples), 0))) or 0)
+        for gauge, count in zip((stored, unfinished), bytes_taken(session), strict=True):
+            gauge.set(count)
+        uploads.set(session.scalar(sa.select(sa.func.count()).select_from(Upload).where(*is_unfinished())) or 0)
     workers.set(live_workers(backend.catalog))
     return generate_latest(registry)

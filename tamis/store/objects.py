@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+import itertools
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -67,6 +68,15 @@ class Objects:
                 await writer.write(chunk)
         return size, digest.hexdigest()
 
+    def join(self, keys: Sequence[str], key: str) -> str:
+        """Writes the objects `keys` one after the other as one object, part by part; returns its SHA-256."""
+        digest = hashlib.sha256()
+        with obstore.open_writer(self._store, _checked(key), buffer_size=PART) as writer:
+            for chunk in itertools.chain.from_iterable(map(self.stream, keys)):
+                digest.update(chunk)
+                writer.write(chunk)
+        return digest.hexdigest()
+
     def get(self, key: str) -> bytes:
         """The whole object. Raises NotFoundError."""
         with _named(key):
@@ -81,6 +91,13 @@ class Objects:
         with _named(key):
             found = obstore.get(self._store, _checked(key))
         return (bytes(chunk) for chunk in found.stream(min_chunk_size=PART))
+
+    def sha256(self, key: str) -> str:
+        """Of the whole object, read as a stream."""
+        digest = hashlib.sha256()
+        for chunk in self.stream(key):
+            digest.update(chunk)
+        return digest.hexdigest()
 
     def open(self, key: str) -> BinaryIO:
         """The object as a seekable file, read in parts as they are asked for."""

@@ -1,5 +1,6 @@
 """The catalogue's tables. Portable over SQLite and PostgreSQL; `migrations/` brings a database to this state."""
 
+import functools
 import secrets
 import time
 from datetime import UTC, datetime
@@ -19,6 +20,16 @@ def new_id(prefix: str) -> str:
     """`prefix_` and 26 characters in Crockford's base 32 that sort by time: 48 bits of milliseconds, 80 random."""
     number = int(time.time() * 1000) << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def made_at(row_id: str) -> datetime:
+    """When `new_id` made an id; long ago for what it did not make."""
+    try:
+        digits = [_ALPHABET.index(letter) for letter in row_id.partition("_")[2]]
+    except ValueError:
+        digits = []
+    milliseconds = functools.reduce(lambda number, digit: number << 5 | digit, digits, 0) >> 80
+    return datetime.fromtimestamp(min(milliseconds / 1000, time.time()), UTC)
 
 
 def now() -> datetime:
@@ -112,6 +123,39 @@ class Shard(Base):
     thumbnails_key: Mapped[str]
     first: Mapped[int]
     count: Mapped[int]
+
+
+class Upload(Base):
+    """An archive on its way here in parts. `received` counts the bytes that are kept, and never goes back.
+
+    A finished one stays until it expires, for a client to which the last answer was lost.
+    """
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(sa.ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    size: Mapped[int]
+    received: Mapped[int] = mapped_column(default=0)
+    # Of the whole, in hexadecimal, where the client told it.
+    sha256: Mapped[str | None]
+    # As the client sent it, for the client to know the upload again.
+    sent_metadata: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+    dataset: Mapped[Dataset] = relationship()
+
+
+class UploadPart(Base):
+    """One object of an unfinished upload's bytes, in a store where objects cannot grow."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(sa.ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str]
 
 
 class Embedding(Base):

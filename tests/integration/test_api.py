@@ -303,7 +303,7 @@ def test_every_address_of_openapi_answers_problems_in_json(stack: Server) -> Non
     for path, operations in document["paths"].items():
         for method in operations:
             filled = path.replace("{name}", "samples.parquet")
-            for part in ("dataset_id", "curation_id", "manifest_id", "training_id"):
+            for part in ("dataset_id", "curation_id", "manifest_id", "training_id", "upload_id"):
                 filled = filled.replace("{" + part + "}", "nonesuch")
             for part in ("number", "decision_id"):
                 filled = filled.replace("{" + part + "}", str(2**70))
@@ -313,4 +313,6 @@ def test_every_address_of_openapi_answers_problems_in_json(stack: Server) -> Non
             assert answer.status_code < 500, (method, filled, answer.text)
             if answer.status_code >= 400:
                 assert answer.headers["content-type"] == "application/problem+json", (method, filled)
+                if method == "head":
+                    continue
                 assert {"type", "title", "status", "detail"} <= set(answer.json())

@@ -1,6 +1,7 @@
 """The object store's promises, on a folder and on a real S3 server."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,19 @@ def test_a_stream_of_several_parts_is_stored_whole(objects: Objects) -> None:
         assert file.read(20) == content[PART - 5 : PART + 15]
         file.seek(-10, os.SEEK_END)
         assert file.read() == content[-10:]
+
+
+def test_objects_are_joined_to_one(objects: Objects) -> None:
+    contents = [os.urandom(PART), b"short", os.urandom(PART + 1)]
+    for place, content in enumerate(contents):
+        objects.put(f"parts/{place}", content)
+    whole = b"".join(contents)
+    assert objects.join([f"parts/{place}" for place in range(3)], "joined") == hashlib.sha256(whole).hexdigest()
+    assert objects.get("joined") == whole
+    assert objects.sha256("joined") == hashlib.sha256(whole).hexdigest()
+    with pytest.raises(NotFoundError):
+        objects.join(["parts/0", "absent"], "broken")
+    assert not objects.exists("broken")
 
 
 def test_nothing_remains_of_a_stream_that_breaks_off_or_grows_too_large(objects: Objects) -> None:
