@@ -94,7 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_argument("--seed", type=_whole(0, MAX_SEED), default=0)
 
     for name, command, text in (
-        ("upload", _upload, "Sends a folder or an archive to a server as a new data set."),
+        (
+            "upload",
+            _upload,
+            "Sends a folder or archive to a server, or goes on where that was cut off.",
+        ),
         ("datasets", _datasets, "Lists a server's data sets."),
         ("curations", _curations, "Lists a server's curations."),
         ("manifest", _manifest, "Makes a manifest of a curation and downloads it."),
@@ -228,7 +232,7 @@ def _upload(options: argparse.Namespace) -> Result:
     from tamis.terminal import following, steps
 
     with _client(options) as client, steps() as step:
-        dataset = client.upload(options.source, options.name, progress=step(f"upload {options.source}"))
+        dataset = client.upload(options.source, options.name, progress=step(f"upload {options.source}", in_bytes=True))
         dataset = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))
         print(f"{dataset['id']}  {dataset['samples']} images, {dataset['quarantined']} in quarantine")
         if not options.curate:

@@ -11,14 +11,18 @@ import httpx
 
 from tamis.errors import (
     AuthenticationError,
+    ChecksumError,
     ConflictError,
+    ExpiredError,
     InputError,
     LimitError,
     NotFoundError,
+    QuotaError,
     TamisError,
 )
 from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
 from tamis.packing import Packed, pack
+from tamis.tus import PART, creation_headers, send_parts
 
 Progress = Callable[[int, int], None]
 JobProgress = Callable[[dict[str, Any]], None]
@@ -30,8 +34,11 @@ _ERRORS: dict[int, type[TamisError]] = {
     401: AuthenticationError,
     404: NotFoundError,
     409: ConflictError,
+    410: ExpiredError,
     413: LimitError,
     422: InputError,
+    460: ChecksumError,
+    507: QuotaError,
 }
 
 
@@ -60,9 +67,35 @@ class Client:
     def upload(self, source: str | Path, name: str, progress: Progress | None = None) -> dict[str, Any]:
         """Creates a data set and sends a folder (packed as tar on the way) or an archive; returns the queued data set.
 
+        What is larger than 8 MiB is sent in parts, through cut connections and restarts of the server. The same upload
+        begun again, by another process too, goes on where the earlier one stopped.
+
         progress: called with bytes sent and bytes in all.
         """
         packed = pack(source)
+        if packed.size <= PART:
+            return self._send_at_once(packed, name, progress)
+        sha256 = packed.sha256()
+        upload = self._unfinished(packed, name, sha256)
+        if upload is None:
+            dataset = self._create("/datasets", {"name": name})
+            headers = {**creation_headers(packed, sha256), "idempotency-key": uuid.uuid4().hex}
+            address = f"/api/v1/datasets/{dataset['id']}/uploads"
+            upload = _answer(self._retried(lambda: self._http.post(address, headers=headers)))
+        refusal = send_parts(self._http, f"/api/v1/uploads/{upload['id']}", packed, progress)
+        if refusal is not None:
+            _answer(refusal)
+        return self.dataset(upload["dataset"])
+
+    def _unfinished(self, packed: Packed, name: str, sha256: str) -> dict[str, Any] | None:
+        """The upload of the same bytes under the same name that was begun before."""
+        wanted = (name, packed.name, packed.size, sha256)
+        for upload in self._all("/uploads"):
+            if (upload["dataset_name"], upload["name"], upload["size"], upload["sha256"]) == wanted:
+                return upload
+        return None
+
+    def _send_at_once(self, packed: Packed, name: str, progress: Progress | None) -> dict[str, Any]:
         dataset = self._create("/datasets", {"name": name})
 
         def send() -> httpx.Response:

@@ -1,5 +1,6 @@
 """A folder as a tar stream of known size, so that it can be sent without a copy on disk."""
 
+import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,16 +20,27 @@ class Packed:
     root: Path
     members: tuple[tuple[Path, tarfile.TarInfo], ...]
 
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes, `size` in all. Raises InputError when a file changed its length meanwhile."""
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
+        """The bytes from `start` on, of `size` in all. Raises InputError when a file changed its length meanwhile."""
         if not self.members:
-            yield from _file_chunks(self.root, self.size)
+            yield from _file_chunks(self.root, self.size, start)
             return
         for path, info in self.members:
-            yield info.tobuf(tarfile.PAX_FORMAT)
-            yield from _file_chunks(path, info.size)
-            yield bytes(-info.size % tarfile.BLOCKSIZE)
-        yield bytes(2 * tarfile.BLOCKSIZE)
+            header, padding = info.tobuf(tarfile.PAX_FORMAT), bytes(-info.size % tarfile.BLOCKSIZE)
+            whole = len(header) + info.size + len(padding)
+            if start < whole:
+                yield header[start:]
+                yield from _file_chunks(path, info.size, max(start - len(header), 0))
+                yield padding[max(start - len(header) - info.size, 0) :]
+            start = max(start - whole, 0)
+        yield bytes(2 * tarfile.BLOCKSIZE)[start:]
+
+    def sha256(self) -> str:
+        """Of all the bytes; reads them all. The same files make the same bytes, so it knows them again."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
 
 
 def pack(source: str | Path) -> Packed:
@@ -58,9 +70,10 @@ def _info(path: Path, name: str) -> tarfile.TarInfo:
     return info
 
 
-def _file_chunks(path: Path, size: int) -> Iterator[bytes]:
-    left = size
+def _file_chunks(path: Path, size: int, start: int) -> Iterator[bytes]:
+    left = max(size - start, 0)
     with path.open("rb") as file:
+        file.seek(start)
         while left and (chunk := file.read(min(CHUNK, left))):
             left -= len(chunk)
             yield chunk

@@ -4,38 +4,50 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 Progress = Callable[[int, int], None]
 
 
+class Step(Protocol):
+    """Begins a progress bar; returns the callback that moves it."""
+
+    def __call__(self, title: str, in_bytes: bool = False) -> Progress: ...
+
+
 @contextmanager
-def steps() -> Iterator[Callable[[str], Progress]]:
-    """Yields `step(title)`, which begins a progress bar and returns the callback that moves it.
+def steps() -> Iterator[Step]:
+    """Yields `step(title)`, which begins a progress bar and returns the callback that moves it; a bar of
+    `step(title, in_bytes=True)` shows sizes.
 
     Where standard error is no terminal, or `rich` is not installed (as on a bare training machine), nothing is shown.
     """
     if not sys.stderr.isatty():
-        yield lambda title: _quiet
+        yield _quiet_step
         return
     try:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
     except ImportError:
-        yield lambda title: _quiet
+        yield _quiet_step
         return
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    counts, sizes = progress.MofNCompleteColumn(), progress.DownloadColumn()
 
-        def step(title: str) -> Progress:
-            task = bars.add_task(title, total=None)
+    class Amount(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Any:
+            return (sizes if task.fields["in_bytes"] else counts).render(task)
+
+    columns = (
+        progress.TextColumn("{task.description:<24}"),
+        progress.BarColumn(),
+        Amount(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def step(title: str, in_bytes: bool = False) -> Progress:
+            task = bars.add_task(title, total=None, in_bytes=in_bytes)
 
             def move(done: int, total: int) -> None:
                 bars.update(task, completed=done, total=total or None)
@@ -52,7 +64,7 @@ def log_to_stderr() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def following(step: Callable[[str], Progress], title: str) -> Callable[[dict[str, Any]], None]:
+def following(step: Step, title: str) -> Callable[[dict[str, Any]], None]:
     """A callback for `Client.wait` that shows each stage of a job as its own bar."""
     bars: dict[str, Progress] = {}
 
@@ -63,6 +75,10 @@ def following(step: Callable[[str], Progress], title: str) -> Callable[[dict[str
         bars[stage](job["progress"]["done"], job["progress"]["total"])
 
     return follow
+
+
+def _quiet_step(title: str, in_bytes: bool = False) -> Progress:
+    return _quiet
 
 
 def _quiet(done: int, total: int) -> None:
