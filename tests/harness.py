@@ -3,11 +3,12 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,31 @@ def serving(data: Path, *options: str, env: Mapping[str, str] | None = None) -> 
         url = await_line(log, r"Tamis serves (\S+),", process)
         with tamis.Client(url) as client:
             yield Server(url, client, process, data, log)
+
+
+class Restarting:
+    """A server that may be killed and is then started again on the same port and data."""
+
+    def __init__(self, data: Path, env: Mapping[str, str] | None = None) -> None:
+        self._data, self._env, self._running = data, env, ExitStack()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.server = self._start()
+
+    def _start(self) -> Server:
+        options = ("--no-worker", "--port", str(self._port))
+        return self._running.enter_context(serving(self._data, *options, env=self._env))
+
+    def kill(self) -> None:
+        os.kill(self.server.process.pid, signal.SIGKILL)
+        self.server.process.wait()
+
+    def restart(self) -> None:
+        self.server = self._start()
+
+    def close(self) -> None:
+        self._running.close()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from service.archives import OPEN_STATES
 from service.backend import Backend
 from service.dashboard.histogram import Chart, draw
 from service.pairs import pairs_page
@@ -56,12 +57,11 @@ class PageViews:
             rows, _ = page(session, query, Curation, None, CURATIONS)
             curations = [curation_view(row).model_dump(mode="json") for row in rows]
         jobs = [job for job in self.jobs(only_active=True) if job["dataset"] == dataset_id]
+        shown = {"dataset": dataset, "curations": curations, "jobs": jobs, "open_states": OPEN_STATES}
         if dataset["state"] != "succeeded":
-            return {"dataset": dataset, "curations": curations, "jobs": jobs, "thumbnails": [], "quarantine": None}
+            return {**shown, "thumbnails": [], "quarantine": None}
         return {
-            "dataset": dataset,
-            "curations": curations,
-            "jobs": jobs,
+            **shown,
             "thumbnails": spread_samples(self._backend, dataset_id, THUMBNAILS),
             "quarantine": quarantine_page(self._backend, dataset_id, cursor=quarantine_cursor, limit=QUARANTINED),
         }

@@ -11,7 +11,7 @@ import pytest
 from harness import Server
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from samples import digit_embeddings, digit_files, write_tar
-from windows import HOSTILE_FILE, HOSTILE_NAME, Curated, Open
+from windows import HOSTILE_FILE, HOSTILE_NAME, REPORT_VIOLATIONS, Curated, Open
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -26,10 +26,6 @@ ARGUMENTS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 ]
-REPORT_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", (event) =>
-  console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
-"""
 COUNT = 200
 
 

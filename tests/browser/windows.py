@@ -10,6 +10,10 @@ from playwright.sync_api import Page
 HOSTILE_NAME = "<script>alert(1)</script> \u202egnp.exe & <b>bold</b>"
 HOSTILE_FILE = "0/<img src=x onerror=alert(1)>.png"
 
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
 AXE = Path(__file__).with_name("axe.min.js").read_text()
 
 # Opens a path in a window of its own: `Open(path, url=..., **options of a browser context)`.

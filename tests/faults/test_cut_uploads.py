@@ -3,24 +3,21 @@
 import base64
 import hashlib
 import io
-import os
 import random
-import signal
 import socket
 import struct
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from harness import Server, serving, until
+from harness import Restarting, serving, until
 from samples import digit_files, write_folder
 
 import tamis
@@ -51,31 +48,6 @@ def stored(settings: Settings, dataset: str) -> bytes:
     catalog.close()
     assert key is not None
     return open_objects(settings).get(key)
-
-
-class Restarting:
-    """A server that may be killed and is then started again on the same port and data."""
-
-    def __init__(self, data: Path, env: Mapping[str, str] | None = None) -> None:
-        self._data, self._env, self._running = data, env, ExitStack()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self.server = self._start()
-
-    def _start(self) -> Server:
-        options = ("--no-worker", "--port", str(self._port))
-        return self._running.enter_context(serving(self._data, *options, env=self._env))
-
-    def kill(self) -> None:
-        os.kill(self.server.process.pid, signal.SIGKILL)
-        self.server.process.wait()
-
-    def restart(self) -> None:
-        self.server = self._start()
-
-    def close(self) -> None:
-        self._running.close()
 
 
 @pytest.fixture(params=["200 MB to a folder", "30 MB to s3"])

@@ -343,6 +343,19 @@ def test_requests_at_the_same_place_at_once_are_recorded_once(client: Any) -> No
     assert len(set(content[PART:])) == 1
 
 
+def test_parts_may_go_to_different_servers(client: Any, settings: Settings, archive: bytes) -> None:
+    elsewhere = settings if settings.object_store == "" else settings.model_copy(update={"data": settings.data / "b"})
+    dataset = new_dataset(client)
+    address = begun(client, len(archive), dataset, sha256=hashlib.sha256(archive).hexdigest())
+    with client_of(elsewhere) as other:
+        for place, start in enumerate(range(0, len(archive), 5000)):
+            server = (client, other)[place % 2]
+            assert offset(server, address) == start
+            assert patch(server, address, start, archive[start : start + 5000]).status_code == 204
+        assert offset(other, address) == len(archive)
+    assert stored(client, dataset) == archive
+
+
 def test_a_second_finish_at_once_makes_no_second_job(client: Any, archive: bytes) -> None:
     dataset = new_dataset(client)
     address = begun(client, len(archive), dataset, sha256=hashlib.sha256(archive).hexdigest())

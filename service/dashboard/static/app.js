@@ -4,3 +4,4 @@ import "./decisions.js";
 import "./jobs.js";
 import "./manifests.js";
 import "./starter.js";
+import "./upload.js";

@@ -17,6 +17,21 @@ export function part(value, total) {
   return `${number(value)} of ${number(total)} (${Number(((100 * value) / total).toPrecision(3))} %)`;
 }
 
+/** A count of bytes. @param {number} count */
+export function size(count) {
+  for (const unit of ["bytes", "kB", "MB", "GB"]) {
+    if (count < 1000) return `${Number(count.toPrecision(3))} ${unit}`;
+    count /= 1000;
+  }
+  return `${Number(count.toPrecision(3))} TB`;
+}
+
+/** @param {number} seconds */
+export function duration(seconds) {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  return seconds < 5400 ? `${Math.ceil(seconds / 60)} min` : `${Math.ceil(seconds / 3600)} h`;
+}
+
 /** @param {string} moment */
 export function when(moment) {
   return `${new Date(moment).toISOString().slice(0, 16).replace("T", " ")} UTC`;
