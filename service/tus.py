@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Header, HTTPException, Response
 
 from service.schemas import storable
 from tamis.errors import ChecksumError
@@ -23,9 +24,11 @@ MAX_METADATA = 4096
 MAX_NAME = 255
 
 
-def speaks_tus(request: Request, response: Response) -> None:
+def speaks_tus(
+    response: Response, tus_resumable: Annotated[str | None, Header(description=f"`{VERSION}`.")] = None
+) -> None:
     """FastAPI dependency. Refuses other versions of the protocol."""
-    if request.headers.get("tus-resumable") != VERSION:
+    if tus_resumable != VERSION:
         raise HTTPException(
             HTTPStatus.PRECONDITION_FAILED,
             f"This address speaks tus {VERSION}. Send `Tus-Resumable: {VERSION}`.",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 from starlette.concurrency import run_in_threadpool
 
 from service import schemas, tus
@@ -30,6 +30,9 @@ Told = Annotated[
     ),
 ]
 OfBody = Annotated[str | None, Header(description="`sha1` or `sha256`, a space, and the body's digest in base 64.")]
+
+
+BODY = {"requestBody": {"content": {tus.CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
 @router.options("/datasets/{dataset_id}/uploads", status_code=204)
@@ -78,7 +81,7 @@ def list_uploads(
     backend: BackendDep, dataset: str | None = None, cursor: Cursor = None, limit: Limit = 100
 ) -> schemas.Page[schemas.UploadView]:
     """The unfinished uploads, newest first."""
-    query = sa.select(Upload).where(*is_unfinished())
+    query = sa.select(Upload).options(joinedload(Upload.dataset)).where(*is_unfinished())
     if dataset is not None:
         query = query.where(Upload.dataset_id == dataset)
     with backend.catalog.session() as session:
@@ -95,7 +98,7 @@ def get_offset(upload_id: str, response: Response, backend: BackendDep) -> None:
     response.headers["cache-control"] = "no-store"
 
 
-@router.patch("/uploads/{upload_id}", status_code=204, dependencies=TUS)
+@router.patch("/uploads/{upload_id}", status_code=204, dependencies=TUS, openapi_extra=BODY)
 async def continue_upload(
     upload_id: str,
     request: Request,

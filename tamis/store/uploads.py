@@ -8,6 +8,7 @@ In a folder the archive is a file that grows, and needs no second copy at the en
 part is one, under a key no other request has, and the last request joins them.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -19,7 +20,15 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tamis.errors import BusyError, ChecksumError, ConflictError, ExpiredError, NotFoundError, TamisError
+from tamis.errors import (
+    BusyError,
+    ChecksumError,
+    ConflictError,
+    ExpiredError,
+    NotFoundError,
+    QuotaError,
+    TamisError,
+)
 from tamis.store.catalog import Catalog
 from tamis.store.objects import Objects
 from tamis.store.schema import Dataset, Upload, UploadPart, made_at, new_id, now
@@ -38,6 +47,7 @@ class Uploads:
     seconds: float
 
     def begin(self, session: Session, dataset_id: str, name: str, size: int, sha256: str | None, sent: str) -> Upload:
+        """Makes an upload without bytes, as part of the session's transaction. `sent`: the client's metadata."""
         row = Upload(id=new_id("up"), dataset_id=dataset_id, name=name, size=size, sha256=sha256, sent_metadata=sent)
         row.received, row.expires_at = 0, now() + timedelta(seconds=self.seconds)
         session.add(row)
@@ -69,7 +79,11 @@ class Uploads:
 
     def add(self, upload_id: str, start: int, data: bytes) -> None:
         """Keeps and records bytes that are not the last. Raises ConflictError when another request was first."""
-        with self._kept(upload_id, start, data) as part, self.catalog.session() as session:
+        with (
+            self._overtaken_told(upload_id, start),
+            self._kept(upload_id, start, data) as part,
+            self.catalog.session() as session,
+        ):
             self.record(session, upload_id, start, len(data), part)
 
     @contextmanager
@@ -78,7 +92,7 @@ class Uploads:
 
         Raises ChecksumError when the whole is not what the client said it would be.
         """
-        with self._kept(upload_id, start, data) as part:
+        with self._overtaken_told(upload_id, start), self._kept(upload_id, start, data) as part:
             with self.catalog.session() as session:
                 expected = self.get(session, upload_id).sha256
                 query = sa.select(UploadPart.key).where(UploadPart.upload_id == upload_id).order_by(UploadPart.start)
@@ -151,15 +165,23 @@ class Uploads:
                 with self.catalog.session() as session:
                     # A slower request must not write over what a faster one has recorded.
                     self.ending_at(session, upload_id, start)
-                os.lseek(file, start, os.SEEK_SET)
-                _write_all(file, data)
-                os.fsync(file)
+                _write(file, start, data)
                 yield None
             return
         key = f"{FOLDER}/{upload_id}/{new_id('up')}"
         self.objects.put(key, data)
         with self._deleted_if_refused(key):
             yield key
+
+    @contextmanager
+    def _overtaken_told(self, upload_id: str, start: int) -> Iterator[None]:
+        """A faster request may have finished the upload: then that is why its objects are gone, and is told."""
+        try:
+            yield
+        except NotFoundError:
+            with self.catalog.session() as session:
+                self.ending_at(session, upload_id, start)
+            raise
 
     @contextmanager
     def _deleted_if_refused(self, key: str) -> Iterator[None]:
@@ -190,7 +212,15 @@ def _only_writer(path: Path) -> Iterator[int]:
         os.close(file)
 
 
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
+def _write(file: int, start: int, data: bytes) -> None:
+    """Writes to the disk itself, so that what is recorded survives the loss of power too."""
+    try:
+        os.lseek(file, start, os.SEEK_SET)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise QuotaError("The server's disk is full.", "Free some space there, then go on with the upload.") from error

@@ -158,12 +158,12 @@ def test_the_same_upload_by_another_process_goes_on_where_the_first_was_killed(
     sender = subprocess.Popen([*command, "--server", restarting.server.url])
 
     def begun() -> Any:
-        return [row for row in unfinished(client) if row["received"]]
+        return [row for row in unfinished(restarting) if row["received"]]
 
     [upload] = until(begun, 60, "the first bytes")
     sender.kill()
     sender.wait()
-    [upload] = unfinished(client)
+    [upload] = unfinished(restarting)
     seen: list[int] = []
     dataset = client.upload(folder, "killed", lambda done, total: seen.append(done))
     assert seen[0] >= upload["received"] > 0
@@ -177,9 +177,8 @@ def test_the_same_upload_by_another_process_goes_on_where_the_first_was_killed(
     assert client.upload(folder, "killed")["id"] != dataset["id"]
 
 
-def unfinished(client: tamis.Client) -> list[dict[str, Any]]:
-    url = str(client._http.base_url)
-    rows: list[dict[str, Any]] = httpx.get(f"{url}/api/v1/uploads").json()["items"]
+def unfinished(restarting: Restarting) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = httpx.get(f"{restarting.server.url}/api/v1/uploads").json()["items"]
     return rows
 
 

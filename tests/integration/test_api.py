@@ -1,5 +1,6 @@
 """The REST API end to end, against a real server with a real worker, on SQLite with a folder and PostgreSQL with S3."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -14,6 +15,7 @@ from harness import Server, serving
 from samples import digit_embeddings, digit_files, write_tar
 
 import tamis
+from tamis.tus import PART
 
 COUNT = 300
 
@@ -68,6 +70,18 @@ def test_a_data_set_is_stored_with_its_samples_and_thumbnails(stack: Server, dat
         assert thumbnail.content[:4] == b"RIFF"
         assert client.get(f"/datasets/{dataset}/samples/{COUNT}").status_code == 404
         assert client.get(f"/datasets/{dataset}/quarantine").json()["items"] == []
+
+
+def test_a_large_archive_goes_in_parts_and_is_read_whole(stack: Server, tmp_path: Path) -> None:
+    noise = hashlib.shake_256(b"noise").digest(2 * PART)
+    archive = write_tar(tmp_path / "large.tar", (*digit_files(20), ("noise.bin", noise)))
+    seen: list[int] = []
+    uploaded = stack.client.upload(archive, "large", lambda done, total: seen.append(done))
+    stored = stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)
+    assert (stored["samples"], stored["quarantined"]) == (20, 1)
+    assert seen[0] == 0
+    assert PART in seen
+    assert seen[-1] == archive.stat().st_size
 
 
 def test_pairs_are_paged_sorted_and_filtered(stack: Server, curation: str) -> None:

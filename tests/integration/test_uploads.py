@@ -1,13 +1,16 @@
 """Resumable uploads: the protocol, limits and hostile input, on SQLite with a folder and PostgreSQL with S3."""
 
 import base64
+import errno
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -494,6 +497,19 @@ def test_the_quota_holds_for_data_sets_and_unfinished_uploads_together(settings:
         assert_problem(creation(client, 1), 507)
         client.delete(f"/datasets/{first}")
         begun(client, size)
+
+
+def test_a_full_disk_is_told_and_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with client_of(Settings(data=tmp_path)) as client:
+        address = begun(client, 10)
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", full)
+            assert_problem(patch(client, address, 0, b"abc"), 507, "disk is full")
+        assert offset(client, address) == 0
+        assert patch(client, address, 0, b"abc").status_code == 204
 
 
 def test_room_is_claimed_by_one_of_those_who_ask_at_once(settings: Settings) -> None:

@@ -1,0 +1,47 @@
+"""A folder as a tar stream: the same files give the same bytes, from any place on."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import write_folder
+
+from tamis import InputError
+from tamis.packing import pack
+
+FILES = (("a/1.png", b"x" * 700), ("a/2.png", b""), ("b/" + "long" * 40 + ".png", b"y" * 512), ("b/é.png", b"z"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("packing") / "photos", FILES)
+
+
+def test_the_stream_is_a_tar_of_the_files_and_of_the_size_told(folder: Path) -> None:
+    packed = pack(folder)
+    content = b"".join(packed.chunks())
+    assert len(content) == packed.size
+    assert packed.sha256() == hashlib.sha256(content).hexdigest() == pack(folder).sha256()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        found = {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
+    assert found == dict(FILES)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(start=st.integers(0, 7000))
+def test_the_stream_goes_on_from_any_place(folder: Path, start: int) -> None:
+    for source in (folder, folder / "a" / "1.png"):
+        packed = pack(source)
+        assert b"".join(packed.chunks(start)) == b"".join(packed.chunks())[start:]
+
+
+def test_a_file_that_became_shorter_is_told(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"x" * 100)
+    packed = pack(tmp_path)
+    (tmp_path / "1.png").write_bytes(b"x" * 99)
+    with pytest.raises(InputError, match="became shorter"):
+        list(packed.chunks())
