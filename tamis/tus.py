@@ -20,7 +20,9 @@ LONGEST_PAUSE = 10.0
 FINISHING_SECONDS = 3600.0
 # Faults of the moment: the line's, a restarting server's, another request at the same upload, a damaged part.
 PASSING = {409, 423, 460, 500, 502, 503, 504}
-CONFLICTS = 5
+# Those of them that may be more than that, and how many in a row are.
+DOUBTFUL = {409, 460, 500}
+TRIES = 5
 HEADERS = {"tus-resumable": "1.0.0"}
 
 
@@ -64,7 +66,7 @@ def send_parts(
                 progress(offset, packed.size)
             continue
         if answer is not None:
-            if answer.status_code not in PASSING or (answer.status_code == 409 and failures == CONFLICTS):
+            if answer.status_code not in PASSING or (answer.status_code in DOUBTFUL and failures >= TRIES):
                 # A server that finds the whole archive damaged forgets it, and then knows no such upload.
                 return damaged or answer
             damaged = answer if answer.status_code == 460 else damaged

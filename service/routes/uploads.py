@@ -30,8 +30,6 @@ Told = Annotated[
     ),
 ]
 OfBody = Annotated[str | None, Header(description="`sha1` or `sha256`, a space, and the body's digest in base 64.")]
-
-
 BODY = {"requestBody": {"content": {tus.CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
 
 

@@ -199,6 +199,22 @@ def test_a_file_that_changed_while_it_was_sent_is_told_and_not_stored(restarting
     assert list((restarting.server.data / "objects" / "uploads").iterdir()) == []
 
 
+def test_a_data_set_that_got_another_archive_meanwhile_is_told(restarting: Restarting, tmp_path: Path) -> None:
+    (tmp_path / "noise.tar").write_bytes(archive_of(3 * PART))
+
+    overtaken: list[int] = []
+
+    def overtake(done: int, total: int) -> None:
+        if done == PART and not overtaken:
+            overtaken.append(done)
+            [upload] = unfinished(restarting)
+            address = f"{restarting.server.url}/api/v1/datasets/{upload['dataset']}/archive"
+            assert httpx.post(address, content=archive_of(1000)).status_code == 202
+
+    with pytest.raises(tamis.ConflictError, match="Create another data set"):
+        restarting.server.client.upload(tmp_path / "noise.tar", "overtaken", overtake)
+
+
 def test_what_a_server_refuses_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "noise.tar").write_bytes(archive_of(2 * PART))
     limits = {"TAMIS_QUOTA_BYTES": str(PART)}

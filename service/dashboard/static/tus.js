@@ -15,7 +15,9 @@ const QUICK = 1000;
 const LONGEST_PAUSE = 10_000;
 // Faults of the moment: the line's, a restarting server's, another request at the same upload, a damaged part.
 const PASSING = [409, 423, 460, 500, 502, 503, 504];
-const CONFLICTS = 5;
+// Those of them that may be more than that, and how many in a row are.
+const DOUBTFUL = [409, 460, 500];
+const TRIES = 5;
 
 /** The unfinished uploads, newest first. @returns {Promise<Upload[]>} */
 export async function unfinished() {
@@ -69,9 +71,8 @@ export async function send(id, file, { signal, progress, trouble }) {
       progress(offset);
       continue;
     }
-    if (answer && (!PASSING.includes(answer.status) || (answer.status === 409 && failures >= CONFLICTS))) {
-      throw new Error(await reason(answer));
-    }
+    const lasting = answer && DOUBTFUL.includes(answer.status) && failures >= TRIES;
+    if (lasting || (answer && !PASSING.includes(answer.status))) throw new Error(await reason(answer));
     offset = null;
     length = Math.max(length / 2, LEAST);
     const pause = Math.min(500 * 2 ** failures, LONGEST_PAUSE);
