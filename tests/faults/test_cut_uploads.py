@@ -193,7 +193,7 @@ def test_a_file_that_changed_while_it_was_sent_is_told_and_not_stored(restarting
                 changed.write(b"changed")
 
     client = restarting.server.client
-    with pytest.raises(tamis.TamisError, match="SHA-256"):
+    with pytest.raises(tamis.ChecksumError, match="SHA-256"):
         client.upload(file, "changed", change)
     assert [row["state"] for row in client.datasets()] == ["empty"]
     assert list((restarting.server.data / "objects" / "uploads").iterdir()) == []
@@ -220,6 +220,6 @@ def test_what_a_server_refuses_is_told_with_what_to_do(tmp_path: Path) -> None:
     limits = {"TAMIS_QUOTA_BYTES": str(PART)}
     with serving(tmp_path / "data", "--no-worker", env=limits) as server:
         started = time.monotonic()
-        with pytest.raises(tamis.TamisError, match="TAMIS_QUOTA_BYTES"):
+        with pytest.raises(tamis.QuotaError, match="TAMIS_QUOTA_BYTES"):
             server.client.upload(tmp_path / "noise.tar", "too large")
         assert time.monotonic() - started < 5
