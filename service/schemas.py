@@ -34,7 +34,7 @@ class NewDataset(Request):
 
 
 class Location(Request):
-    uri: Text = Field(min_length=1, max_length=4096, description="A folder under TAMIS_ALLOWED_ROOTS, as file:///...")
+    uri: Text = Field(min_length=1, max_length=4096, description="file:///... under TAMIS_ALLOWED_ROOTS, or s3://...")
 
 
 class NewUpload(Request):

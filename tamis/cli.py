@@ -15,6 +15,7 @@ Result = dict[str, Any] | None
 DONE, FAILED, USAGE = 0, 1, 2
 SERVER = "http://127.0.0.1:8080"
 MAX_SEED = 2**31 - 1
+SOURCE = "folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     worker.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     curate = add("curate", _curate, "Curates a data set without a server and writes a manifest.")
-    curate.add_argument("source", type=Path, help="folder of images, zip, tar or IDX file")
+    curate.add_argument("source", help=f"{SOURCE}, or s3://BUCKET/PREFIX")
     curate.add_argument("-o", "--out", type=Path, required=True, help="folder of the manifest")
     curate.add_argument("--encoder", default="simclr", help="simclr, checkpoint:FILE or embeddings:FILE")
     curate.add_argument("--classes", type=_auto(int), default="auto", help="number of classes r+1, or auto")
@@ -107,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--server", default=SERVER, help="default: %(default)s")
         sub.add_argument("--api-key", help="default: TAMIS_API_KEY")
         if name == "upload":
-            sub.add_argument("source", type=Path, help="folder of images, zip, tar or IDX file")
+            sub.add_argument("source", type=Path, help=SOURCE)
             sub.add_argument("--name", required=True, help="name of the data set")
             sub.add_argument("--curate", action="store_true", help="curate it too, and wait for the result")
         if name == "manifest":
@@ -119,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = add("train", _train, "Trains SimCLR on a manifest and reports a linear probe where labels exist.")
     train.add_argument("manifest", type=Path, help="folder of the manifest")
     train.add_argument("-o", "--out", type=Path, required=True, help="folder of checkpoints and results")
-    train.add_argument("--images", type=Path, help="the folder or archive the manifest was made of, if it moved")
+    train.add_argument("--images", help="what the manifest was made of, if it moved")
     train.add_argument("--loss", default="infonce", choices=["infonce", "spectral"])
     train.add_argument("--epochs", type=int)
     train.add_argument("--batch-size", type=int)
@@ -128,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     probe = add("probe", _probe, "Reports a linear probe of a checkpoint on labelled images.")
     probe.add_argument("checkpoint", type=Path)
-    probe.add_argument("source", type=Path, help="labelled folder, zip, tar or IDX file")
+    probe.add_argument("source", help="labelled images: as for `tamis curate`")
 
     bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
     bench.add_argument("name", choices=["scan", "recut", "memory", "classes", "detect"])

@@ -18,7 +18,7 @@ from tamis.terminal import Progress, steps
 
 
 def curate_source(
-    source: Path,
+    source: str | Path,
     out: Path,
     *,
     encoder: str = "simclr",

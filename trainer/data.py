@@ -22,7 +22,7 @@ from tamis.images import decode
 from tamis.manifest import Manifest
 from tamis.shards import read_shard
 from tamis.sources import RawSample, open_source
-from tamis.sources.idx import is_images
+from tamis.sources.formats import format_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -91,7 +91,7 @@ class ImageSet:
         size: int,
         folder: Path,
         *,
-        images: Path | None = None,
+        images: str | Path | None = None,
         shards: Shards | None = None,
         progress: Progress | None = None,
         memory_limit: int = MEMORY_LIMIT,
@@ -168,7 +168,7 @@ def _complain(sample_ids: Sequence[str], missing: Sequence[int], altered: Sequen
         raise InputError(f"Of {len(sample_ids)} images {'; '.join(causes)}.", hint)
 
 
-def _members(source: Path, wanted: dict[str, int], tail: bool = False) -> Iterator[tuple[int, bytes]]:
+def _members(source: str | Path, wanted: dict[str, int], tail: bool = False) -> Iterator[tuple[int, bytes]]:
     """Row and content of each sample of a source that is wanted by name, or by the last two parts of its name."""
     left = {_last_two(name) if tail else name: row for name, row in wanted.items()}
     for sample in open_source(source):
@@ -200,8 +200,8 @@ def _located(uris: Sequence[str], shards: Shards | None) -> Iterator[tuple[int, 
                 yield row, path.read_bytes()
     for path, wanted in archives.items():
         if path.is_file():
-            # A data set may hold IDX files in folders, whose names an IDX file opened alone does not know.
-            yield from _members(path, wanted, tail=is_images(path.name))
+            # A data set may hold files of many images in folders, whose names such a file opened alone does not know.
+            yield from _members(path, wanted, tail=format_of(path.name) is not None)
     for key, rows in objects.items():
         if shards is not None:
             data = read_shard(shards(key))["data"]

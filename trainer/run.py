@@ -100,7 +100,7 @@ def train_manifest(
     manifest_dir: Path,
     out: Path,
     *,
-    images: Path | None = None,
+    images: str | Path | None = None,
     loss: str = "infonce",
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -170,8 +170,8 @@ def train_manifest(
     return result
 
 
-def probe_checkpoint(checkpoint: Path, source: Path, progress: Progress | None = None) -> ProbeResult:
-    """The linear probe of an encoder on a labelled folder, zip, tar or IDX file.
+def probe_checkpoint(checkpoint: Path, source: str | Path, progress: Progress | None = None) -> ProbeResult:
+    """The linear probe of an encoder on a labelled source.
 
     progress(done, total) counts images; total is 0 where the source does not know. Files that are no image are
     skipped. Raises InputError for what is no encoder or no source, or when no image is left.

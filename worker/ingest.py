@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from dbos import DBOS
 
+from tamis.settings import Settings
 from tamis.shards import Ingested, ingest
-from tamis.sources import Source, open_source
+from tamis.sources import BUCKET, Source, open_source
 from tamis.store.schema import Dataset, Shard
 from worker.runtime import reported, reporter, runtime, step
 
@@ -32,7 +33,7 @@ def store_samples(dataset_id: str) -> None:
         upload_key, upload_name, source_uri = row.upload_key, row.upload_name, row.source_uri
     progress = reporter(Dataset, dataset_id, "ingest", "reading, checking and hashing images")
     if source_uri is not None:
-        result = ingest(_located(source_uri), run.objects.put_if_absent, progress=progress)
+        result = ingest(_located(source_uri, run.settings), run.objects.put_if_absent, progress=progress)
     else:
         assert upload_key is not None
         with run.objects.open(upload_key) as file:
@@ -41,8 +42,11 @@ def store_samples(dataset_id: str) -> None:
     _publish(dataset_id, result)
 
 
-def _located(uri: str) -> Source:
-    return open_source(Path(unquote(urlsplit(uri).path)))
+def _located(uri: str, settings: Settings) -> Source:
+    if uri.startswith(BUCKET):
+        return open_source(uri)
+    # Once more: since the place was registered, a link may have taken it, or the roots may have changed.
+    return open_source(Path(unquote(urlsplit(uri).path)), roots=settings.allowed_roots)
 
 
 def _publish(dataset_id: str, result: Ingested) -> None:

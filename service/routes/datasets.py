@@ -28,6 +28,7 @@ from service.routes.common import (
 )
 from service.views import dataset_view, found
 from tamis.errors import ConflictError, InputError
+from tamis.sources import open_source, resolved
 from tamis.store.quota import claim_room
 from tamis.store.schema import Curation, Dataset, Upload, new_id
 
@@ -89,7 +90,9 @@ async def upload_archive(
     backend: BackendDep,
     name: Annotated[str, Query(description="The archive's file name.", max_length=255)] = "archive",
 ) -> schemas.DatasetView:
-    """The archive's bytes as the request's body: zip, tar, tar.gz or IDX. Streamed to the store, never held whole."""
+    """The bytes of an archive or of a file of many images as the request's body, in any format `tamis curate` reads.
+
+    Streamed to the store, never held whole."""
     expected = int(request.headers.get("content-length", "0"))
     await run_in_threadpool(_must_take, backend, dataset_id, expected)
     upload_key = f"uploads/{new_id('up')}"
@@ -120,11 +123,11 @@ def _uploaded(backend: Backend, dataset_id: str, upload_key: str, name: str, siz
 
 @router.post("/{dataset_id}/location", status_code=202)
 def register_location(dataset_id: str, body: schemas.Location, backend: BackendDep) -> schemas.DatasetView:
-    """Registers a folder or file that the server may read; its images are read in place."""
-    path = _allowed_path(body.uri, backend.settings.allowed_roots)
+    """Registers a folder, file, object or prefix that the server may read; its images are read in place."""
+    uri, name = _checked_location(body.uri, backend.settings.allowed_roots)
     with backend.catalog.session() as session:
         row = open_dataset(session, dataset_id, lock=True)
-        row.source_uri, row.upload_name, row.upload_key = path.as_uri(), path.name, f"location/{new_id('up')}"
+        row.source_uri, row.upload_name, row.upload_key = uri, name, f"location/{new_id('up')}"
         row.bytes = 0
         row.requeue("waiting for a worker")
         backend.jobs.enqueue(session, "ingest", dataset_id, attempt(row.upload_key))
@@ -132,22 +135,23 @@ def register_location(dataset_id: str, body: schemas.Location, backend: BackendD
         return dataset_view(row)
 
 
-def _allowed_path(uri: str, roots: tuple[Path, ...]) -> Path:
-    hint = "Give a folder as file:///path, under TAMIS_ALLOWED_ROOTS."
+def _checked_location(uri: str, roots: tuple[Path, ...]) -> tuple[str, str]:
+    """The address without links in it, and a name; whoever reads it checks again."""
+    hint = "Give file:///path, under TAMIS_ALLOWED_ROOTS, or s3://bucket/prefix."
     try:
         parts = urlsplit(uri)
-        path = Path(unquote(parts.path)).resolve()
-    except (ValueError, OSError, RuntimeError) as error:
+    except ValueError as error:
         raise InputError(f"{uri!r} is not an address ({error}).", hint) from error
+    if parts.scheme == "s3":
+        if not parts.netloc or parts.query or parts.fragment:
+            raise InputError(f"{uri!r} is not the address of a bucket.", hint)
+        return uri, uri.rstrip("/").rpartition("/")[2]
     if parts.scheme not in {"", "file"} or parts.netloc not in {"", "localhost"}:
         raise InputError(f"{uri!r} is not a local address.", hint)
-    if not any(path.is_relative_to(root.resolve()) for root in roots):
-        raise InputError(
-            f"{path} is not under an allowed root.", "Add its folder to TAMIS_ALLOWED_ROOTS and restart the server."
-        )
+    path = resolved(Path(unquote(parts.path)), roots)
     if not path.exists():
         raise InputError(f"{path} does not exist on the server.", "Give a folder or file that the server can read.")
-    return path
+    return path.as_uri(), path.name
 
 
 def _must_take(backend: Backend, dataset_id: str, size: int) -> None:

@@ -1,37 +1,62 @@
-"""Where images come from: folders, zip and tar archives, IDX files; one module a format, recognised by content."""
+"""Where images come from: folders, archives, buckets and files of many images; one module a format."""
 
 import gzip
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from tamis.errors import InputError
-from tamis.sources import idx
 from tamis.sources.content import Content, file_content, upload_content
 from tamis.sources.entries import Container, RawSample, Refused, Source
 from tamis.sources.folder import Folder
+from tamis.sources.formats import lone_file
+from tamis.sources.gunzip import DAMAGE, GZIP_MAGIC
 from tamis.sources.samples import open_samples
 from tamis.sources.tar_archive import TarArchive, is_tar
 from tamis.sources.zip_archive import MAGICS as ZIP_MAGICS
 from tamis.sources.zip_archive import open_zip
 
-__all__ = ["RawSample", "Refused", "Source", "open_source"]
+__all__ = ["BUCKET", "RawSample", "Refused", "Source", "open_source", "resolved"]
 
+BUCKET = "s3://"
 BLOCK = 512
 
 
-def open_source(source: str | Path | BinaryIO, name: str | None = None) -> Source:
-    """The samples of a folder, zip, tar, tar.gz or IDX file at a path, or of such a file opened for reading.
+def open_source(source: str | Path | BinaryIO, name: str | None = None, roots: Iterable[Path] | None = None) -> Source:
+    """The samples of a folder, an archive or a file of many images at a path, of such a file opened for reading, or of
+    an object or all objects below a prefix, as s3://BUCKET/KEY.
 
-    name: the file name of an opened file, for messages and for samples of a lone IDX file; its format is recognised
-        by content. The file must be seekable and stay open.
+    name: the file name of an opened file, for messages and for samples of a lone file of many images. Its format is
+        recognised by content, CIFAR's and STL-10's by name. The file must be seekable and stay open.
+    roots: the folders that a path must be in, whatever links lead to it; anywhere if None.
     Raises InputError at once when there is no such path, its format is not known, it is empty or a zip archive whose
     directory cannot be read; and while it is read where an archive or a gzip stream ends early or is damaged.
     """
     if not isinstance(source, str | Path):
         return open_samples(_container(upload_content(source, name)))
-    path = Path(source)
-    return open_samples(Folder(path.resolve()) if path.is_dir() else _container(file_content(path)))
+    if isinstance(source, str) and source.startswith(BUCKET):
+        # The store's client is not loaded for those who read from a disk.
+        from tamis.store.buckets import open_bucket
+
+        found = open_bucket(source)
+        return open_samples(_container(found) if isinstance(found, Content) else found)
+    path = resolved(Path(source), roots)
+    if path.is_dir():
+        return open_samples(Folder(path))
+    return open_samples(_container(file_content(path, lambda beside: Folder(path.parent).find(beside))))
+
+
+def resolved(path: Path, roots: Iterable[Path] | None) -> Path:
+    """`path` without any link. Raises InputError when it is then in none of `roots`."""
+    try:
+        path = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is no path that can be read.", "Give a folder or an archive.") from error
+    if roots is not None and not any(path.is_relative_to(root.resolve()) for root in roots):
+        raise InputError(
+            f"{path} is not under an allowed root.", "Add its folder to TAMIS_ALLOWED_ROOTS and restart the server."
+        )
+    return path
 
 
 def _container(content: Content) -> Container:
@@ -40,16 +65,17 @@ def _container(content: Content) -> Container:
     head = _head(content)
     if head.startswith(ZIP_MAGICS):
         return open_zip(content)
-    gzipped = head.startswith(idx.GZIP_MAGIC)
+    gzipped = head.startswith(GZIP_MAGIC)
     if gzipped:
         head = _unzipped_head(content)
-    if head.startswith(idx.IMAGES_MAGIC):
-        return idx.open_idx(content, gzipped)
+    lone = lone_file(content, head, gzipped)
+    if lone is not None:
+        return lone
     if is_tar(head):
         return TarArchive(content, gzipped)
     raise InputError(
         f"{content.name} is no archive that Tamis knows.",
-        "Give a folder of images, a zip, tar or tar.gz archive, or an IDX images file.",
+        "Give a folder of images, a zip, tar or tar.gz archive, Parquet, or a CIFAR, STL-10 or IDX images file.",
     )
 
 
@@ -67,7 +93,7 @@ def _unzipped_head(content: Content) -> bytes:
     try:
         with content.open() as raw, gzip.GzipFile(fileobj=raw) as file:
             return file.read(BLOCK)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{content.name} is damaged: its gzip data cannot be read ({error}).",
             "Compare its size with the original and upload it again.",

@@ -1,42 +1,43 @@
-"""The bytes of one file, on disk or uploaded, that can be read several times at once."""
+"""The bytes of one file, on disk, in a bucket or uploaded, that can be read several times at once."""
 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from tamis.errors import InputError
+from tamis.sources.entries import Entry
+from tamis.sources.folder import open_unlinked
 
 
 @dataclass(frozen=True)
 class Content:
-    """name: the file's name. path: None for an upload. open: a new reader, at the beginning. size: in bytes."""
+    """name: the file's name. open: a new reader, at the beginning. size: in bytes. uri: "" for an upload.
+
+    beside: the file of that clean name in the same folder, if there is one that may be read.
+    """
 
     name: str
-    path: Path | None
     open: Callable[[], BinaryIO]
     size: int
-
-    @property
-    def uri(self) -> str:
-        """Its file:// address; "" for an upload."""
-        return "" if self.path is None else self.path.as_uri()
+    uri: str = ""
+    beside: Callable[[str], Entry | None] = lambda name: None
 
 
-def file_content(path: Path) -> Content:
-    """Raises InputError when `path` is not a file that can be read."""
+def file_content(path: Path, beside: Callable[[str], Entry | None]) -> Content:
+    """`path` is absolute and no part of it a link. Raises InputError when it is not a file that can be read."""
     if not path.is_file():
         what = "is not a file or folder" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}.", "Give a folder of images or an archive.")
-    path = path.resolve()
-    return Content(path.name, path, lambda: path.open("rb"), path.stat().st_size)
+    return Content(path.name, partial(open_unlinked, path), path.stat().st_size, path.as_uri(), beside)
 
 
 def upload_content(file: BinaryIO, name: str | None) -> Content:
     """An open seekable file, which stays the caller's to close; its position is of no account."""
     return Content(
-        name or "The upload", None, lambda: cast(BinaryIO, io.BufferedReader(_View(file))), file.seek(0, io.SEEK_END)
+        name or "The upload", lambda: cast(BinaryIO, io.BufferedReader(_View(file))), file.seek(0, io.SEEK_END)
     )
 
 

@@ -1,6 +1,8 @@
 """A folder on this machine: its files in the order of their relative paths, hidden ones left out."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +15,13 @@ from tamis.errors import InputError
 from tamis.sources.entries import Entry, EntryError
 
 # Of one file or folder alone; other errors are of the disk or the network, and no reason to go on without a file.
-_OUT_OF_REACH = (PermissionError, FileNotFoundError, NotADirectoryError)
+_OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
+_PASSED = os.O_DIRECTORY | os.O_NOFOLLOW | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """`root` is absolute and no link."""
+    """`root` is absolute and no part of it a link."""
 
     root: Path
     archived: bool = False
@@ -31,63 +34,105 @@ class Folder:
     def __iter__(self) -> Iterator[Entry]:
         """Raises InputError when the folder itself cannot be read; one inside it is an entry that is refused."""
         try:
-            pending = _listing(self.root)
-        except _OUT_OF_REACH as error:
+            pending = _listing(self.root, "")
+        except OSError as error:
             raise InputError(
-                f"{self.root} cannot be read ({error.strerror}).", "Give its reader the right to."
+                f"{self.root} cannot be read ({_known(error)}).", "Give its reader the right to."
             ) from error
-        prefix = f"{str(self.root).rstrip('/')}/"
         while pending:
-            item = pending.pop()
-            name = item.path.removeprefix(prefix)
+            name = pending.pop()
+            if not name.endswith("/"):
+                yield self._entry(name)
+                continue
             try:
-                if item.is_dir(follow_symlinks=False):
-                    pending += _listing(item)
-                    continue
-                entry = _entry(self.root, name, item)
-            except _OUT_OF_REACH as error:
-                entry = file_entry(name, item.path, refusal=f"it cannot be read ({error.strerror})")
-            yield entry
+                pending += _listing(self.root, name)
+            except OSError as error:
+                yield _refused(name, f"it cannot be read ({_known(error)})")
 
+    def find(self, name: str) -> Entry | None:
+        return self._entry(name) if os.path.lexists(self.root / name) else None
 
-def file_entry(name: str, path: str, size: int | None = None, uri: str = "", refusal: str = "") -> Entry:
-    """An entry that is the file at `path`."""
-    return Entry(name, partial(_open, path), size, uri, refusal)
-
-
-def _listing(folder: str | os.PathLike[str]) -> list["os.DirEntry[str]"]:
-    """What is in `folder` and not hidden, last first."""
-    with os.scandir(folder) as found:
-        visible = [item for item in found if not item.name.startswith(".")]
-    # The separator counts in the order of paths: the file "a.png" comes before what is in the folder "a".
-    return sorted(visible, key=lambda item: item.name + "/" * item.is_dir(follow_symlinks=False), reverse=True)
-
-
-def _entry(root: Path, name: str, item: "os.DirEntry[str]") -> Entry:
-    refusal = _refusal(root, item)
-    if refusal:
-        return file_entry(name, item.path, refusal=refusal)
-    uri = f"{root.as_uri().rstrip('/')}/{quote(os.fsencode(name))}"
-    return file_entry(name, item.path, item.stat().st_size, uri)
-
-
-def _refusal(root: Path, item: "os.DirEntry[str]") -> str:
-    if item.is_symlink():
+    def _entry(self, name: str) -> Entry:
         try:
-            target = Path(item.path).resolve(strict=True)
+            path, refusal = _target(self.root, name)
+            if refusal:
+                return _refused(name, refusal)
+            size = path.lstat().st_size
+        except OSError as error:
+            return _refused(name, f"it cannot be read ({_known(error)})")
+        uri = f"{self.root.as_uri().rstrip('/')}/{quote(os.fsencode(name))}"
+        return Entry(name, partial(_open, path), size, uri)
+
+
+def open_unlinked(path: Path) -> BinaryIO:
+    """The file at exactly `path`, which is absolute. Raises OSError when there is none, or any part of it is a link:
+    whoever checked where `path` is cannot be led elsewhere by a link that was put there meanwhile."""
+    descriptor = _descriptor(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, "not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _descriptor(path: Path, flags: int) -> int:
+    folder = os.open("/", _PASSED)
+    try:
+        for part in path.parts[1:-1]:
+            inner = os.open(part, _PASSED, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(path.name or ".", flags | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _listing(root: Path, folder: str) -> list[str]:
+    """What is in `folder` (relative, with a slash at its end) and not hidden, last first; folders end in a slash."""
+    descriptor = _descriptor(root / folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(descriptor) as found:
+            # The slash counts in the order of paths: the file "a.png" comes before what is in the folder "a".
+            names = [
+                f"{folder}{item.name}{'/' * item.is_dir(follow_symlinks=False)}"
+                for item in found
+                if not item.name.startswith(".")
+            ]
+    finally:
+        os.close(descriptor)
+    return sorted(names, reverse=True)
+
+
+def _target(root: Path, name: str) -> tuple[Path, str]:
+    """The file that `name` is or leads to, and why it must not be opened."""
+    path = root / name
+    if path.is_symlink():
+        try:
+            path = path.resolve(strict=True)
         except (OSError, RuntimeError):
-            return "a link that leads nowhere"
-        if not target.is_relative_to(root):
-            return "a link to outside the folder"
-        if target.is_dir():
-            return "a link to a folder; its files are read where they are"
-    return "" if item.is_file() else "a device, pipe or socket, not a file"
+            return path, "a link that leads nowhere"
+        if not path.is_relative_to(root):
+            return path, "a link to outside the folder"
+        if path.is_dir():
+            return path, "a link to a folder; its files are read where they are"
+    return path, "" if stat.S_ISREG(path.lstat().st_mode) else "a device, pipe or socket, not a file"
+
+
+def _refused(name: str, refusal: str) -> Entry:
+    return Entry(name, partial(_open, Path("/")), refusal=refusal)
 
 
 @contextmanager
-def _open(path: str) -> Iterator[BinaryIO]:
+def _open(path: Path) -> Iterator[BinaryIO]:
     try:
-        with Path(path).open("rb") as file:
-            yield file
-    except _OUT_OF_REACH as error:
-        raise EntryError(f"it cannot be read ({error.strerror})") from error
+        file = open_unlinked(path)
+    except OSError as error:
+        raise EntryError(f"it cannot be read ({_known(error)})") from error
+    with file:
+        yield file
+
+
+def _known(error: OSError) -> str:
+    """What is wrong with one file or folder. Raises other errors again."""
+    if error.errno not in _OUT_OF_REACH:
+        raise error
+    return "a link took its place" if error.errno == errno.ELOOP else error.strerror or ""

@@ -3,81 +3,31 @@
 The layout is LeCun's: a magic number, then one big-endian 32-bit length a dimension, then unsigned bytes.
 """
 
-import gzip
+import io
 import re
 import struct
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from tamis.errors import InputError
+import numpy as np
+
 from tamis.images import MAX_PIXELS
-from tamis.sources.content import Content
-from tamis.sources.entries import MAX_ENTRIES, Entry, EntryError
-from tamis.sources.folder import file_entry
+from tamis.sources.entries import MAX_ENTRIES, Entry, EntryError, Format, Picture, Refused
+from tamis.sources.gunzip import unzipped
+from tamis.sources.pixels import png
 
 IMAGES_MAGIC = b"\x00\x00\x08\x03"
 LABELS_MAGIC = b"\x00\x00\x08\x01"
-GZIP_MAGIC = b"\x1f\x8b"
 DEFAULT_NAME = "images-idx3-ubyte"
 
 _IMAGES = re.compile(r"(?:^|(?<=[^A-Za-z0-9]))images([-.])idx3-ubyte(?:\.gz)?$")
 _LABELS = re.compile(r"(?:^|(?<=[^A-Za-z0-9]))labels[-.]idx1-ubyte(?:\.gz)?$")
-# Of an upload's name, which is only a hint: one that would be hidden or refused in an archive is not used.
-_PLAIN = re.compile(r"\w[\w. -]*")
 _HEADER = struct.Struct(">4sIII")
-_GZIP_DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
-
-
-@dataclass(frozen=True)
-class IdxFile:
-    """A lone file of images, and the labels beside it if it is on this machine. `name` is its name as IDX."""
-
-    content: Content
-    gzipped: bool
-    name: str
-    archived: bool = True
-    listed: bool = True
-
-    def __iter__(self) -> Iterator[Entry]:
-        """The images, already unzipped, any damage of which is an InputError; then the labels."""
-        yield Entry(self.name, self._open, None if self.gzipped else self.content.size, self.content.uri)
-        if self.content.path is not None:
-            folder = self.content.path.parent
-            for name in sorted(labels_names(self.content.path.name)):
-                if (folder / name).is_file():
-                    yield file_entry(name, str(folder / name), (folder / name).stat().st_size)
-
-    @contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
-        try:
-            with self.content.open() as raw, unzipped(raw, self.gzipped) as file:
-                yield file
-        except EntryError as error:
-            raise InputError(
-                f"{self.content.name} is not a whole IDX file: {error}.",
-                "Compare its size with the original and upload it again.",
-            ) from error
-
-
-def open_idx(content: Content, gzipped: bool) -> IdxFile:
-    """Raises InputError when the header is not that of images or, unless gzipped, does not match the file's length."""
-    name = content.name.removesuffix(".gz")
-    container = IdxFile(content, gzipped, name if is_images(name) and _PLAIN.fullmatch(name) else DEFAULT_NAME)
-    images = next(iter(container))
-    with images.open() as file:
-        read_shape(file, images.size)
-    return container
 
 
 def is_images(name: str) -> bool:
     return _IMAGES.search(name) is not None
-
-
-def is_labels(name: str) -> bool:
-    return _LABELS.search(name) is not None
 
 
 def labels_names(name: str) -> set[str]:
@@ -86,71 +36,71 @@ def labels_names(name: str) -> set[str]:
     return {labels, f"{labels}.gz"} if is_images(name) else set()
 
 
-@contextmanager
-def unzipped(raw: BinaryIO, gzipped: bool) -> Iterator[BinaryIO]:
-    """`raw`, or what it holds if it is gzipped. Raises EntryError for damage found while it is read."""
-    if not gzipped:
-        yield raw
-        return
-    try:
-        with gzip.GzipFile(fileobj=raw) as file:
-            yield cast(BinaryIO, file)
-    except _GZIP_DAMAGE as error:
-        raise EntryError(f"the gzip data ends early or is damaged ({error})") from error
+def count(entry: Entry) -> int | None:
+    with _opened(entry) as file:
+        return _shape(file, _plain_size(entry))[0]
 
 
-def read_shape(file: BinaryIO, size: int | None) -> tuple[int, int, int]:
+def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Refused]:
+    """Refuses labels that do not fit; raises EntryError if the header is none, or there are fewer or more images."""
+    labels: bytes | None = None
+    with _opened(entry) as file:
+        images, height, width = _shape(file, _plain_size(entry))
+        for name, content in sorted(companions.items()):
+            try:
+                labels = _labels(name, content, images)
+            except EntryError as error:
+                yield Refused(name, str(error))
+        for number in range(images):
+            pixels = file.read(height * width)
+            if len(pixels) < height * width:
+                raise EntryError(f"it ends after {number} of {images} images")
+            image = png(np.frombuffer(pixels, np.uint8).reshape(height, width))
+            yield Picture(f"{number:06}.png", image, None if labels is None else str(labels[number]))
+        if file.read(1):
+            raise EntryError(f"it goes on after the {images} images its header says; those were kept")
+
+
+FORMAT = Format("IDX", is_images, labels_names, lambda name: _LABELS.search(name) is not None, count, read)
+
+
+def _shape(file: BinaryIO, size: int | None) -> tuple[int, int, int]:
     """Count, height and width from the header. Raises EntryError if it is none or contradicts `size`, the file's."""
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size or not header.startswith(IMAGES_MAGIC):
         raise EntryError("it does not begin with the header of IDX images")
-    _, count, height, width = _HEADER.unpack(header)
+    _, images, height, width = _HEADER.unpack(header)
     if not 0 < height * width <= MAX_PIXELS:
         raise EntryError(f"its header says images of {width} x {height} pixels")
-    needed = _HEADER.size + count * height * width
+    needed = _HEADER.size + images * height * width
     if size is not None and size != needed:
-        raise EntryError(f"its header says {count} images of {width} x {height} pixels, {needed} bytes; it has {size}")
-    return count, height, width
+        raise EntryError(f"its header says {images} images of {width} x {height} pixels, {needed} bytes; it has {size}")
+    return images, height, width
 
 
-def read_images(file: BinaryIO, shape: tuple[int, int, int]) -> Iterator[bytes]:
-    """The images that follow the header, each as a PNG file. Raises EntryError if there are fewer or more."""
-    count, height, width = shape
-    for number in range(count):
-        pixels = file.read(height * width)
-        if len(pixels) < height * width:
-            raise EntryError(f"it ends after {number} of {count} images")
-        yield _png(pixels, height, width)
-    if file.read(1):
-        raise EntryError(f"it goes on after the {count} images its header says; those were kept")
-
-
-def read_labels(file: BinaryIO) -> bytes:
-    """One byte a label. Raises EntryError when the header does not match what follows."""
-    header = file.read(8)
-    if len(header) < 8 or not header.startswith(LABELS_MAGIC):
-        raise EntryError("it does not begin with the header of IDX labels")
-    count = int.from_bytes(header[4:])
-    if count > MAX_ENTRIES:
-        raise EntryError(f"its header says {count} labels; at most {MAX_ENTRIES} are taken")
-    labels = file.read(count)
-    if len(labels) < count or file.read(1):
-        raise EntryError(f"its header says {count} labels, but it holds {'fewer' if len(labels) < count else 'more'}")
+def _labels(name: str, content: bytes, images: int) -> bytes:
+    """One byte a label. Raises EntryError when they are not as many as the header and the images say."""
+    with unzipped(io.BytesIO(content), name.endswith(".gz"), len(content)) as file:
+        header = file.read(8)
+        if len(header) < 8 or not header.startswith(LABELS_MAGIC):
+            raise EntryError("it does not begin with the header of IDX labels")
+        claimed = int.from_bytes(header[4:])
+        if claimed > MAX_ENTRIES:
+            raise EntryError(f"its header says {claimed} labels; at most {MAX_ENTRIES} are taken")
+        labels = file.read(claimed)
+        if len(labels) < claimed or file.read(1):
+            held = "fewer" if len(labels) < claimed else "more"
+            raise EntryError(f"its header says {claimed} labels, but it holds {held}")
+    if claimed != images:
+        raise EntryError(f"it has {claimed} labels for {images} images; they are left out")
     return labels
 
 
-def _png(pixels: bytes, height: int, width: int) -> bytes:
-    """8-bit grey as PNG, stored rather than deflated: the bytes, and so their hash, are those of any zlib anywhere."""
-    rows = b"".join(b"\0" + pixels[start : start + width] for start in range(0, len(pixels), width))
-    blocks = [rows[start : start + 0xFFFF] for start in range(0, len(rows), 0xFFFF)]
-    stored = b"".join(
-        struct.pack("<BHH", number == len(blocks), len(block), 0xFFFF - len(block)) + block
-        for number, block in enumerate(blocks, 1)
-    )
-    data = b"\x78\x01" + stored + struct.pack(">I", zlib.adler32(rows))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+@contextmanager
+def _opened(entry: Entry) -> Iterator[BinaryIO]:
+    with entry.open() as raw, unzipped(raw, entry.name.endswith(".gz"), entry.size) as file:
+        yield file
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def _plain_size(entry: Entry) -> int | None:
+    return None if entry.name.endswith(".gz") else entry.size

@@ -1,15 +1,30 @@
-"""From the files of a container to samples: names checked, IDX taken apart, what cannot be used refused."""
+"""From the files of a container to samples: names checked, files of many images taken apart, the unusable refused."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from functools import cached_property, partial
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from tamis.errors import InputError
-from tamis.sources import idx
-from tamis.sources.entries import MAX_ENTRIES, MAX_ENTRY_BYTES, Container, Entry, EntryError, RawSample, Refused
-from tamis.sources.names import clean, hidden, shown
+from tamis.sources import webdataset
+from tamis.sources.content import upload_content
+from tamis.sources.entries import (
+    MAX_ENTRIES,
+    MAX_ENTRY_BYTES,
+    Container,
+    Entry,
+    EntryError,
+    Format,
+    RawSample,
+    Reference,
+    Refused,
+)
+from tamis.sources.formats import LoneFile, format_of
+from tamis.sources.gunzip import GZIP_MAGIC
+from tamis.sources.names import clean, shown
+from tamis.sources.survey import Survey, entries, survey
+from tamis.sources.tar_archive import TarArchive, is_tar_name
 
 TWICE = "the name occurs twice; the first was kept"
 
@@ -22,12 +37,11 @@ class Samples:
     """The Source over any container."""
 
     container: Container
-    total: int | None
 
     def __iter__(self) -> Iterator[RawSample | Refused]:
         """Raises InputError where the container is damaged, or holds more than MAX_ENTRIES."""
         seen: set[str] = set()
-        for count, sample in enumerate(_samples(self.container), 1):
+        for count, sample in enumerate(_samples(self.container, self._survey), 1):
             if count > MAX_ENTRIES:
                 raise InputError(
                     f"{self.container.name} holds more than {MAX_ENTRIES} images.", "Split it into several data sets."
@@ -40,107 +54,120 @@ class Samples:
                 seen.add(sample.sample_id)
                 yield sample
 
+    @property
+    def total(self) -> int | None:
+        return self._survey.total
+
+    @cached_property
+    def _survey(self) -> Survey:
+        return survey(self.container)
+
 
 def open_samples(container: Container) -> Samples:
     """Raises InputError at once when the container holds no file."""
-    if next(_entries(container), None) is None:
+    if next(entries(container), None) is None:
         raise InputError(f"{container.name} holds no files.", "Put images in it; hidden files do not count.")
-    return Samples(container, _total(container) if container.listed else None)
+    return Samples(container)
 
 
-def _total(container: Container) -> int:
-    return sum(1 if isinstance(entry, Refused) else _count(entry) for entry in _entries(container))
-
-
-def _count(entry: Entry) -> int:
-    """Of samples the entry will give, as far as its name and header tell."""
-    if idx.is_labels(entry.name):
-        return 0
-    if not idx.is_images(entry.name):
-        return 1
-    try:
-        with _opened(entry) as file:
-            return idx.read_shape(file, _plain_size(entry))[0]
-    except EntryError:
-        return 1
-
-
-def _entries(container: Container) -> Iterator[Entry | Refused]:
-    """What is not hidden, by clean names."""
-    for entry in container:
-        try:
-            name = clean(entry.name)
-        except EntryError as error:
-            yield Refused(shown(entry.name), str(error))
-            continue
-        if not hidden(name):
-            yield Refused(name, entry.refusal) if entry.refusal else replace(entry, name=name)
-
-
-def _samples(container: Container) -> Iterator[RawSample | Refused]:
-    for entry in _entries(container):
+def _samples(container: Container, found: Survey) -> Iterator[RawSample | Refused]:
+    yield from found.refused
+    if found.grouped:
+        yield from webdataset.grouped(_files(container, found), partial(_sample, container, found))
+        return
+    referred: set[str] = set()
+    for entry in _files(container, found):
         if isinstance(entry, Refused):
             yield entry
-        elif not idx.is_labels(entry.name):
+        elif entry.name not in referred:
             try:
-                if idx.is_images(entry.name):
-                    yield from _expanded(container, entry)
-                else:
-                    yield _sample(container, entry)
+                yield from _opened(container, found, entry, referred)
             except EntryError as error:
+                if isinstance(container, LoneFile):
+                    raise container.damaged(error) from error
                 yield Refused(entry.name, str(error))
 
 
-def _sample(container: Container, entry: Entry) -> RawSample:
+def _files(container: Container, found: Survey) -> Iterator[Entry | Refused]:
+    """What may hold samples; first of all, what may refer to the rest."""
+    files = (entry for entry in entries(container) if entry.name not in found.passed_over)
+    if not found.referring:
+        yield from files
+        return
+    yield from (entry for entry in files if format_of(entry.name))
+    yield from (
+        entry for entry in entries(container) if entry.name not in found.passed_over and not format_of(entry.name)
+    )
+
+
+def _opened(container: Container, found: Survey, entry: Entry, referred: set[str]) -> Iterator[RawSample | Refused]:
+    holder = format_of(entry.name)
+    if holder is not None:
+        yield from _pictures(container, found, entry, holder, referred)
+    elif found.sharded and is_tar_name(entry.name):
+        yield from _shard(entry)
+    else:
+        yield _sample(container, found, entry)
+
+
+def _sample(container: Container, found: Survey, entry: Entry) -> RawSample:
     if entry.size is not None and entry.size > MAX_ENTRY_BYTES:
         raise EntryError(f"{entry.size} bytes are too many for one image; at most {MAX_ENTRY_BYTES} are taken")
     with entry.open() as file:
         data = file.read()
     if data.startswith(_ARCHIVE_MAGICS) or data.startswith(_TAR_MAGIC, _TAR_MAGIC_AT):
         raise EntryError("an archive inside the data set; unpack it, or make it a data set of its own")
-    folder, _, _ = entry.name.rpartition("/")
     uri = _inner_uri(entry, entry.name) if container.archived else entry.uri
-    return RawSample(entry.name, data, folder.rpartition("/")[2] or None, uri)
+    return RawSample(entry.name, data, found.labels.of(entry.name), uri)
 
 
-def _expanded(container: Container, entry: Entry) -> Iterator[RawSample | Refused]:
-    """The images of an IDX file, read one at a time."""
-    found = _labels(container, entry.name)
-    if isinstance(found, Refused):
-        yield found
-    labels_name, labels = found if isinstance(found, tuple) else ("", b"")
+def _pictures(
+    container: Container, found: Survey, entry: Entry, holder: Format, referred: set[str]
+) -> Iterator[RawSample | Refused]:
+    """The images of a file that holds many. The files it refers to are added to `referred`."""
     folder = entry.name.removesuffix(".gz")
-    with _opened(entry) as file:
-        shape = idx.read_shape(file, _plain_size(entry))
-        if labels and len(labels) != shape[0]:
-            yield Refused(labels_name, f"it has {len(labels)} labels for {shape[0]} images; they are left out")
-            labels = b""
-        for number, data in enumerate(idx.read_images(file, shape)):
-            sample_id = f"{folder}/{number:06}.png"
-            yield RawSample(sample_id, data, str(labels[number]) if labels else None, _inner_uri(entry, sample_id))
+    wanted = holder.companions(entry.name)
+    companions = {name: content for name, content in found.companions.items() if name in wanted}
+    for picture in holder.read(entry, companions):
+        if isinstance(picture, Refused):
+            yield picture
+        elif isinstance(picture, Reference):
+            yield _referred(container, found, entry, picture, referred)
+        else:
+            sample_id = f"{folder}/{picture.name}"
+            yield RawSample(sample_id, picture.data, picture.label, _inner_uri(entry, sample_id))
 
 
-def _labels(container: Container, images: str) -> tuple[str, bytes] | Refused | None:
-    """The name of the labels file that belongs to `images`, and the labels; or why they cannot be read."""
-    names = idx.labels_names(images)
-    for entry in _entries(container):
-        if isinstance(entry, Entry) and entry.name in names:
-            try:
-                with _opened(entry) as file:
-                    return entry.name, idx.read_labels(file)
-            except EntryError as error:
-                return Refused(entry.name, str(error))
-    return None
+def _referred(
+    container: Container, found: Survey, entry: Entry, reference: Reference, referred: set[str]
+) -> RawSample | Refused:
+    try:
+        name = str(PurePosixPath(entry.name).parent / clean(reference.name))
+        file = container.find(name)
+        if file is None:
+            raise EntryError("the file is not in the folder")
+        if file.refusal:
+            raise EntryError(file.refusal)
+        sample = _sample(container, found, replace(file, name=name))
+    except EntryError as error:
+        return Refused(f"{entry.name}: {shown(reference.name)}", str(error))
+    referred.add(name)
+    return replace(sample, uri=file.uri, label=sample.label if reference.label is None else reference.label)
 
 
-@contextmanager
-def _opened(entry: Entry) -> Iterator[BinaryIO]:
-    with entry.open() as raw, idx.unzipped(raw, entry.name.endswith(".gz")) as file:
-        yield file
-
-
-def _plain_size(entry: Entry) -> int | None:
-    return None if entry.name.endswith(".gz") else entry.size
+def _shard(entry: Entry) -> Iterator[RawSample | Refused]:
+    """The samples of a tar archive, below its name."""
+    with entry.open() as file:
+        gzipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        archive = TarArchive(replace(upload_content(file, entry.name), uri=entry.uri), gzipped)
+        try:
+            for sample in _samples(archive, survey(archive)):
+                if isinstance(sample, Refused):
+                    yield replace(sample, name=f"{entry.name}/{sample.name}")
+                else:
+                    yield replace(sample, sample_id=f"{entry.name}/{sample.sample_id}")
+        except InputError as error:
+            raise EntryError(str(error)) from error
 
 
 def _inner_uri(entry: Entry, sample_id: str) -> str:

@@ -1,9 +1,7 @@
 """A tar archive, gzipped or not: its members in the order they come in."""
 
-import gzip
 import sys
 import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import BinaryIO, Self, cast
 from tamis.errors import InputError
 from tamis.sources.content import Content
 from tamis.sources.entries import Entry
+from tamis.sources.gunzip import DAMAGE, ExpandsTooMuch, gunzip
 
 # Names and attributes of a member; a reader that takes any length can be made to fill memory.
 MAX_HEADER_BYTES = 64 * 2**10
@@ -26,10 +25,8 @@ _HEADERS = (
 )
 # Of damaged data alone: other errors of the disk or the network are no fault of the archive.
 _DAMAGE = (
+    *DAMAGE,
     tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
     ValueError,
     IndexError,
     OverflowError,
@@ -50,7 +47,7 @@ class TarArchive:
 
     def __iter__(self) -> Iterator[Entry]:
         """Raises InputError where the archive is damaged or lacks its end."""
-        with self._damage(), self.content.open() as raw, _unzipped(raw, self.gzipped) as stream:
+        with self._damage(), self.content.open() as raw, self._unzipped(raw) as stream:
             end = sys.maxsize if self.gzipped else self.content.size
             for archive, info in _members(stream, end):
                 if not info.isdir():
@@ -59,23 +56,35 @@ class TarArchive:
             while self.gzipped and stream.read(CHUNK):
                 pass
 
+    def find(self, name: str) -> None:
+        """Nothing: a stream has no order but its own."""
+
+    def _unzipped(self, raw: BinaryIO) -> AbstractContextManager[BinaryIO]:
+        return gunzip(raw, self.content.size) if self.gzipped else nullcontext(raw)
+
     def _entry(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
         @contextmanager
         def opened() -> Iterator[BinaryIO]:
             with self._damage(), cast(BinaryIO, archive.extractfile(info)) as file:
                 yield file
 
-        return Entry(info.name, opened, info.size, self.content.uri, _refusal(info))
+        return Entry(info.name, opened, info.size, self.content.uri, _refusal(info), seekable=not self.gzipped)
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
         try:
             yield
+        except ExpandsTooMuch as error:
+            raise InputError(f"{self.name} is refused: {error}.", "Make the archive of images alone.") from error
         except _DAMAGE as error:
             raise InputError(
                 f"{self.name} is damaged: the archive ends early or its data is not what was written ({error}).",
                 "Compare its size with the original and upload it again.",
             ) from error
+
+
+def is_tar_name(name: str) -> bool:
+    return name.lower().endswith((".tar", ".tar.gz", ".tgz"))
 
 
 def is_tar(block: bytes) -> bool:
@@ -133,7 +142,3 @@ def _refusal(info: tarfile.TarInfo) -> str:
     if not info.isreg():
         return "a link or device, not a file"
     return "a sparse file; make the archive without --sparse" if info.issparse() else ""
-
-
-def _unzipped(raw: BinaryIO, gzipped: bool) -> AbstractContextManager[BinaryIO]:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if gzipped else nullcontext(raw)

@@ -12,14 +12,11 @@ from typing import BinaryIO, cast
 
 from tamis.errors import InputError
 from tamis.sources.content import Content
-from tamis.sources.entries import Entry, EntryError
+from tamis.sources.entries import MAX_RATIO, MAX_UNSUSPECTED_BYTES, Entry, EntryError
 
 MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
-# An image hardly compresses at all; what shrinks two hundredfold was made to fill memory.
-MAX_RATIO = 200
-MAX_UNSUSPECTED_BYTES = 16 * 2**20
 
 # Of damaged data alone: errors of the disk or the network are OSError, and no fault of the archive.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, IndexError, OverflowError, RuntimeError)
@@ -39,19 +36,30 @@ class ZipArchive:
             name = info.orig_filename if "\0" in info.orig_filename else info.filename
             if not name.endswith("/"):
                 opened = partial(_open, self.archive, info)
-                yield Entry(name, opened, info.file_size, self.uri, _refusal(info))
+                stored = info.compress_type == zipfile.ZIP_STORED
+                yield Entry(name, opened, info.file_size, self.uri, _refusal(info), seekable=stored)
+
+    def find(self, name: str) -> None:
+        """Nothing: no format needs a member of a zip archive out of order."""
 
 
 def open_zip(content: Content) -> ZipArchive:
     """Raises InputError when the archive's directory cannot be read."""
     try:
-        archive = zipfile.ZipFile(content.path or content.open())
+        archive = zipfile.ZipFile(content.open())
     except _DAMAGE as error:
         raise InputError(
             f"{content.name} is a damaged zip archive: its directory, at the end, cannot be read.",
             "It may have been cut off on its way: compare its size with the original and upload it again.",
         ) from error
-    if sum(info.compress_size for info in archive.infolist()) > content.size:
+    members = archive.infolist()
+    expanded = sum(info.file_size for info in members if not _refusal(info))
+    if expanded > max(MAX_UNSUSPECTED_BYTES, MAX_RATIO * content.size):
+        raise InputError(
+            f"{content.name} would expand more than {MAX_RATIO} times, to {expanded} bytes.",
+            "Make the archive of images alone.",
+        )
+    if sum(info.compress_size for info in members) > content.size:
         raise InputError(
             f"{content.name} claims more data than it has bytes: its members overlap.", "Make the archive again."
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from tamis.errors import InputError, LimitError, NotFoundError, SettingsError
@@ -107,7 +107,7 @@ class Objects:
                 return path.open("rb")
         with _named(key):
             reader = obstore.open_reader(self._store, _checked(key), buffer_size=PART)
-        return cast(BinaryIO, io.BufferedReader(_Seekable(reader), PART))
+        return cast(BinaryIO, io.BufferedReader(Seekable(reader), PART))
 
     def local_path(self, key: str) -> Path | None:
         """The object's file where the store is a folder."""
@@ -145,21 +145,25 @@ def open_objects(settings: Settings) -> Objects:
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         if not bucket:
             raise SettingsError("TAMIS_OBJECT_STORE names no bucket.", "Use s3://BUCKET or s3://BUCKET/PREFIX.")
-        endpoint = {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
-        plain = (settings.s3_endpoint or "").startswith("http://")
-        region = os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
-        store = S3Store(
-            bucket,
-            prefix=prefix or None,
-            region=region,
-            client_options={"allow_http": True} if plain else {},
-            **endpoint,  # type: ignore[arg-type]  # a TypedDict cannot be unpacked conditionally
-        )
-        return Objects(store, None)
+        return Objects(s3_store(bucket, prefix or None, settings), None)
     if "://" in address:
         raise SettingsError(f"TAMIS_OBJECT_STORE is {address}.", "Use a folder or s3://BUCKET/PREFIX.")
     folder = Path(address).resolve()
     return Objects(LocalStore(folder, mkdir=True), folder)
+
+
+def s3_store(bucket: str, prefix: str | None, settings: Settings) -> S3Store:
+    """A bucket on the server the settings name; keys are in the AWS variables."""
+    endpoint = {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
+    plain = (settings.s3_endpoint or "").startswith("http://")
+    region = os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
+    return S3Store(
+        bucket,
+        prefix=prefix,
+        region=region,
+        client_options={"allow_http": True} if plain else {},
+        **endpoint,  # type: ignore[arg-type]  # a TypedDict cannot be unpacked conditionally
+    )
 
 
 def _checked(key: str) -> str:
@@ -183,7 +187,7 @@ class _named:  # noqa: N801  used as a function
             raise NotFoundError(f"There is no object {self._key}.") from error
 
 
-class _Seekable(io.RawIOBase):
+class Seekable(io.RawIOBase):
     """obstore's reader as a raw file, which zipfile and tarfile can work with."""
 
     def __init__(self, reader: "obstore.ReadableFile") -> None:
@@ -204,6 +208,9 @@ class _Seekable(io.RawIOBase):
         return self._reader.tell()
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]  # narrower than any buffer
-        content = bytes(self._reader.read(len(buffer)))
+        try:
+            content = bytes(self._reader.read(len(buffer)))
+        except BaseError as error:
+            raise OSError("The object store stopped answering.") from error
         buffer[: len(content)] = content
         return len(content)

@@ -207,7 +207,16 @@ def test_a_refused_upload_leaves_nothing(client: Any) -> None:
         assert_problem(client.post(f"/api/v1/datasets/{made}/archive", content=content), 422)
     assert client.get(f"/api/v1/datasets/{made}").json()["state"] == "empty"
     assert backend_of(client).objects.list("uploads/") == []
-    for uri in ("file:///etc", "/etc", "s3://bucket", "file://[", "file:///a%00b", "file:///" + "x" * 4000):
+    for uri in (
+        "file:///etc",
+        "/etc",
+        "s3://",
+        "s3:///key",
+        "s3://b?x",
+        "file://[",
+        "file:///a%00b",
+        "file:///" + "x" * 4000,
+    ):
         assert_problem(client.post(f"/api/v1/datasets/{made}/location", json={"uri": uri}), 422)
 
 

@@ -16,88 +16,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from layouts import (
+    PACKERS,
+    TREE,
+    Files,
+    idx_images,
+    idx_labels,
+    kept,
+    png,
+    refused,
+    tar_bytes,
+    tar_gz_bytes,
+    upload,
+    write,
+    zip_bytes,
+)
 
 from tamis.errors import InputError
 from tamis.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
-
-Files = dict[str, bytes]
-
-
-def png(value: int = 0) -> bytes:
-    sink = io.BytesIO()
-    Image.new("L", (4, 4), value).save(sink, "PNG")
-    return sink.getvalue()
-
-
-def zip_bytes(files: Files | Iterable[tuple[str | zipfile.ZipInfo, bytes]], method: int = zipfile.ZIP_STORED) -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", method) as archive:
-        for name, content in files.items() if isinstance(files, dict) else files:
-            archive.writestr(name, content)
-    return sink.getvalue()
-
-
-def tar_bytes(files: Files | Iterable[tuple[str | tarfile.TarInfo, bytes]], form: int = tarfile.PAX_FORMAT) -> bytes:
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
-        for name, content in files.items() if isinstance(files, dict) else files:
-            info = tarfile.TarInfo(name) if isinstance(name, str) else name
-            if info.isreg():
-                info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return sink.getvalue()
-
-
-def tar_gz_bytes(files: Files) -> bytes:
-    return gzip.compress(tar_bytes(files))
-
-
-def idx_images(count: int, height: int = 3, width: int = 2) -> bytes:
-    pixels = np.arange(count * height * width, dtype=np.int64).astype(np.uint8)
-    return struct.pack(">4sIII", b"\0\0\x08\x03", count, height, width) + pixels.tobytes()
-
-
-def idx_labels(labels: list[int]) -> bytes:
-    return struct.pack(">4sI", b"\0\0\x08\x01", len(labels)) + bytes(labels)
-
-
-def write(folder: Path, files: Files) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def upload(content: bytes, name: str | None = None) -> Source:
-    return open_source(io.BytesIO(content), name)
-
-
-def kept(source: Source) -> dict[str, RawSample]:
-    return {entry.sample_id: entry for entry in source if isinstance(entry, RawSample)}
-
-
-def refused(source: Source) -> dict[str, str]:
-    return {entry.name: entry.reason for entry in source if isinstance(entry, Refused)}
-
-
-TREE = {"b/2.png": png(2), "a/1.png": png(1), "top.png": png(0), "a/deep/3.jpg": png(3)}
-PACKERS: dict[str, Callable[[Files], bytes]] = {"zip": zip_bytes, "tar": tar_bytes, "tar.gz": tar_gz_bytes}
-
-
-@pytest.fixture(params=["folder", *PACKERS])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Files], Source]:
-    """Stores files in each kind of container, and opens it by its path."""
-
-    def opened(files: Files) -> Source:
-        if request.param == "folder":
-            return open_source(write(tmp_path / "data", files))
-        path = tmp_path / f"data.{request.param}"
-        path.write_bytes(PACKERS[request.param](files))
-        return open_source(path)
-
-    return opened
 
 
 def test_every_container_gives_bytes_and_folder_names_as_labels(opener: Callable[[Files], Source]) -> None:

@@ -1,0 +1,45 @@
+"""Labels of images that are files of their own: what a labels file says, or else the name of the folder they are in."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+# Of tables, and of JSON beside an image: the first of these that is there.
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "cls")
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "unlabeled"}
+
+
+def label_text(value: object) -> str | None:
+    """A label as a table or JSON holds it; None for what is empty or no single value."""
+    return (str(value).strip() or None) if isinstance(value, str | int | float) else None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """stated: labels by the names of files; None says that a file has none.
+    folders: the names of the folders with images in each folder.
+    transparent: folders below which a folder called `images` stands for the one it is in.
+    """
+
+    stated: Mapping[str, str | None] = field(default_factory=dict)
+    folders: Mapping[str, Collection[str]] = field(default_factory=dict)
+    transparent: Collection[str] = ()
+
+    def of(self, name: str) -> str | None:
+        if name in self.stated:
+            return self.stated[name]
+        folder = name.rpartition("/")[0]
+        if folder.endswith("/images") and any(
+            f"{folder}/".startswith(f"{top}/" * bool(top)) for top in self.transparent
+        ):
+            folder = folder.removesuffix("/images")
+        parent, _, last = folder.rpartition("/")
+        return None if not last or _is_split(last, self.folders.get(parent, ())) else last
+
+
+def _is_split(name: str, siblings: Collection[str]) -> bool:
+    """Whether a folder of that name is a split, rather than a class of locomotives: no other kind of folder is beside
+    it, or another split is. siblings: the folder's own name among them."""
+    if name.lower() not in SPLITS:
+        return False
+    splits = sum(other.lower() in SPLITS for other in siblings)
+    return splits > 1 or splits == len(siblings)

@@ -1,0 +1,69 @@
+"""Hugging Face's imagefolder: metadata.csv, .jsonl or .parquet beside images, a row a file, with its label."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamis.sources.entries import EntryError, Refused
+from tamis.sources.labels import LABEL_COLUMNS, label_text
+from tamis.sources.names import clean, shown
+
+NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+FILE_COLUMN = "file_name"
+
+
+def is_metadata(name: str) -> bool:
+    return PurePosixPath(name).name in NAMES
+
+
+def read_metadata(name: str, content: bytes) -> tuple[dict[str, str | None], list[Refused]]:
+    """Labels by the names of the files in the container, and the rows that name none.
+
+    A file whose row has no label column is left to its folder's name. Raises EntryError where the table cannot be read
+    or has no column `file_name`.
+    """
+    rows = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[PurePosixPath(name).suffix]
+    folder = PurePosixPath(name).parent
+    labels: dict[str, str | None] = {}
+    refused: list[Refused] = []
+    try:
+        for row in rows(content):
+            if FILE_COLUMN not in row:
+                raise EntryError(f"it has no column {FILE_COLUMN}")
+            try:
+                file = str(folder / clean(str(row[FILE_COLUMN])))
+            except EntryError as error:
+                refused.append(Refused(shown(f"{name}: {row[FILE_COLUMN]}"), str(error)))
+                continue
+            column = next((column for column in LABEL_COLUMNS if column in row), None)
+            if column is not None:
+                labels[file] = label_text(row[column])
+    except (ValueError, RecursionError, csv.Error, pa.ArrowException, OSError) as error:
+        raise EntryError("the table is damaged or of another format than its name says") from error
+    return labels, refused
+
+
+def _csv(content: bytes) -> Iterator[Mapping[str, Any]]:
+    return csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+
+
+def _jsonl(content: bytes) -> Iterator[Mapping[str, Any]]:
+    for line in content.decode("utf-8-sig").splitlines():
+        if line.strip():
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise EntryError("a line of it is no JSON object")
+            yield row
+
+
+def _parquet(content: bytes) -> Iterator[Mapping[str, Any]]:
+    file = pq.ParquetFile(pa.BufferReader(content))
+    wanted = [name for name in file.schema_arrow.names if name == FILE_COLUMN or name in LABEL_COLUMNS]
+    for batch in file.iter_batches(1024, columns=wanted, use_threads=False):
+        yield from batch.to_pylist()

@@ -1,0 +1,188 @@
+"""Parquet with a column of images, as Hugging Face's `datasets` writes it, read a few rows at a time.
+
+The column is a struct of `bytes` and `path`, or plain bytes. The schema's `huggingface` metadata says which column it
+is and what the numbers of a label column stand for; without it, both are known by type and name.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamis.sources.entries import (
+    MAX_ENTRIES,
+    MAX_ENTRY_BYTES,
+    MAX_RATIO,
+    MAX_UNSUSPECTED_BYTES,
+    Entry,
+    EntryError,
+    Format,
+    Picture,
+    Reference,
+    Refused,
+)
+from tamis.sources.labels import LABEL_COLUMNS, label_text
+from tamis.sources.metadata import is_metadata
+
+MAGIC = b"PAR1"
+DEFAULT_NAME = "images.parquet"
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "data", "content")
+
+# Pages are read one by one; of their rows, so many are taken as fill this many bytes.
+BUFFER_BYTES = 2**20
+BATCH_BYTES = 8 * 2**20
+MAX_BATCH_ROWS = 256
+
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, KeyError, IndexError, TypeError)
+_SUFFIXES = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"RIFF": ".webp",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """image: of a struct, or of bytes. names: what numbers in `label` stand for, if known."""
+
+    image: str
+    nested: bool
+    label: str | None
+    names: tuple[str, ...]
+
+
+def holds(name: str) -> bool:
+    return name.endswith(".parquet") and not is_metadata(name)
+
+
+def count(entry: Entry) -> int | None:
+    with _opened(entry) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Reference | Refused]:
+    with _opened(entry) as parquet:
+        columns = _columns(parquet.schema_arrow)
+        number = 0
+        for batch in _batches(parquet, columns, entry.size or 0):
+            for image, label in zip(batch[columns.image], _labels(batch, columns), strict=True):
+                yield _row(f"{entry.name}/{number:06}", image.as_py(), columns.nested, label)
+                number += 1
+
+
+FORMAT = Format("Parquet", holds, lambda name: set(), lambda name: False, count, read)
+
+
+@contextmanager
+def _opened(entry: Entry) -> Iterator[pq.ParquetFile]:
+    """Raises EntryError where the file is damaged, holds no images or is inside a compressed archive."""
+    if not entry.seekable:
+        raise EntryError("Parquet inside a compressed archive; unpack it, or send the file itself")
+    with entry.open() as file:
+        try:
+            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES)
+            _columns(parquet.schema_arrow)
+        except _DAMAGE as error:
+            raise _damaged(error, "its Parquet footer, at the end, is missing or damaged") from error
+        if parquet.metadata.num_rows > MAX_ENTRIES:
+            raise EntryError(f"its footer says {parquet.metadata.num_rows} rows; at most {MAX_ENTRIES} are taken")
+        yield parquet
+
+
+def _batches(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iterator[pa.RecordBatch]:
+    wanted = [columns.image, *([columns.label] if columns.label else [])]
+    try:
+        for group in range(parquet.num_row_groups):
+            about = parquet.metadata.row_group(group)
+            size = about.total_byte_size
+            if size > max(MAX_UNSUSPECTED_BYTES, MAX_RATIO * file_size):
+                raise EntryError(f"row group {group} would expand more than {MAX_RATIO} times, to {size} bytes")
+            rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * about.num_rows // max(size, 1)))
+            yield from parquet.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=False)
+    except _DAMAGE as error:
+        raise _damaged(error, "its Parquet data is damaged") from error
+
+
+def _damaged(error: Exception, what: str) -> Exception:
+    """Arrow calls damage an OSError, but without the number that errors of the disk have; those are passed on."""
+    return error if isinstance(error, OSError) and error.errno is not None else EntryError(what)
+
+
+def _row(name: str, image: Any, nested: bool, label: str | None) -> Picture | Reference | Refused:
+    data, path = (image.get("bytes"), image.get("path")) if nested and image is not None else (image, None)
+    if data is None and path:
+        return Reference(path, label)
+    if data is None:
+        return Refused(name, "the row has no image")
+    if len(data) > MAX_ENTRY_BYTES:
+        return Refused(name, f"{len(data)} bytes are too many for one image; at most {MAX_ENTRY_BYTES} are taken")
+    suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), "")
+    return Picture(name.rpartition("/")[2] + suffix, data, label)
+
+
+def _labels(batch: pa.RecordBatch, columns: _Columns) -> Iterator[str | None]:
+    if columns.label is None:
+        yield from [None] * len(batch)
+        return
+    for label in batch[columns.label]:
+        value = label.as_py()
+        known = isinstance(value, int) and 0 <= value < len(columns.names)
+        # Hugging Face writes -1 where a label is withheld, as in test splits.
+        yield columns.names[value] if known else None if value == -1 and columns.names else label_text(value)
+
+
+def _columns(schema: pa.Schema) -> _Columns:
+    """Raises EntryError when there is no column of images."""
+    features = _features(schema)
+    images = [name for name in schema.names if _is_image(schema, name)]
+    marked = [name for name in images if _kind(features, name) == "Image"]
+    named = [name for name in IMAGE_COLUMNS if name in images]
+    structs = [name for name in images if pa.types.is_struct(schema.field(name).type)]
+    choice = [*marked, *structs, *named, *images]
+    if not choice:
+        raise EntryError("it has no column of images, neither bytes nor a struct of bytes and path")
+    labels = [name for name in schema.names if _kind(features, name) == "ClassLabel"]
+    labels += [name for name in LABEL_COLUMNS if name in schema.names and name != choice[0]]
+    label = labels[0] if labels else None
+    names = features.get(label, {}).get("names") if label else None
+    nested = pa.types.is_struct(schema.field(choice[0]).type)
+    return _Columns(choice[0], nested, label, tuple(map(str, names)) if isinstance(names, list) else ())
+
+
+def _is_image(schema: pa.Schema, name: str) -> bool:
+    if schema.names.count(name) != 1:
+        return False
+    kind = schema.field(name).type
+    if pa.types.is_struct(kind):
+        inner = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
+        return "bytes" in inner and _is_binary(inner["bytes"])
+    return _is_binary(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _features(schema: pa.Schema) -> dict[Any, Any]:
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = described["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return (
+        {name: about for name, about in features.items() if isinstance(about, dict)}
+        if isinstance(features, dict)
+        else {}
+    )
+
+
+def _kind(features: Mapping[Any, Any], name: str) -> Any:
+    return features.get(name, {}).get("_type")

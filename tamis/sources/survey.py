@@ -1,0 +1,149 @@
+"""A first look through a container, before its images are read: for labels files, folders, and how many there are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tamis.sources import metadata, parquet, tiny_imagenet, webdataset
+from tamis.sources.entries import MAX_ENTRY_BYTES, Container, Entry, EntryError, Refused
+from tamis.sources.formats import format_of, is_companion
+from tamis.sources.labels import Labels
+from tamis.sources.names import clean, hidden, shown
+from tamis.sources.tar_archive import is_tar_name
+
+# Of all companions together, which are held in memory.
+MAX_COMPANION_BYTES = MAX_ENTRY_BYTES
+
+
+@dataclass(frozen=True)
+class Survey:
+    """companions: contents of the files that say something about others, by name.
+    passed_over: the names of files that are no samples: the companions, and those that cannot be read.
+    refused: what is wrong with these. labels: of files that are one image each.
+    sharded: whether the tar archives in the container are its content. grouped: whether it is a WebDataset.
+    referring: whether a file of many images may name others as images.
+    total: about how many samples there are, None if that is not known without reading them.
+    """
+
+    companions: dict[str, bytes]
+    passed_over: frozenset[str]
+    refused: tuple[Refused, ...]
+    labels: Labels
+    sharded: bool
+    grouped: bool
+    referring: bool
+    total: int | None
+
+
+def entries(container: Container) -> Iterator[Entry | Refused]:
+    """What is not hidden, by clean names."""
+    for entry in container:
+        try:
+            name = clean(entry.name)
+        except EntryError as error:
+            yield Refused(shown(entry.name), str(error))
+            continue
+        if not hidden(name):
+            yield Refused(name, entry.refusal) if entry.refusal else replace(entry, name=name)
+
+
+def survey(container: Container) -> Survey:
+    """Raises InputError where the container is damaged."""
+    found = _Finds()
+    for entry in entries(container):
+        found.add(entry)
+    return found.summed_up(container)
+
+
+class _Finds:
+    """What has been seen so far."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self.failed: dict[str, str] = {}
+        self.wanted: set[str] = set()
+        self.folders: dict[str, set[str]] = {}
+        self.held = self.counted = self.images = 0
+        self.unknown = self.tars = self.grouped = self.referring = False
+        self.key = ""
+        self.kinds: set[bool] = set()
+
+    def add(self, entry: Entry | Refused) -> None:
+        if isinstance(entry, Refused):
+            self.counted += 1
+            return
+        holder = format_of(entry.name)
+        if holder is not None:
+            self.referring = self.referring or holder is parquet.FORMAT
+            self.wanted |= holder.companions(entry.name)
+            try:
+                count = holder.count(entry)
+            except EntryError:
+                count = 1
+            self.counted, self.unknown = self.counted + (count or 0), self.unknown or count is None
+        elif is_companion(entry.name) or metadata.is_metadata(entry.name) or tiny_imagenet.is_companion(entry.name):
+            self._take(entry)
+        else:
+            self._file(entry.name)
+
+    def _take(self, entry: Entry) -> None:
+        try:
+            if entry.size is None or self.held + entry.size > MAX_COMPANION_BYTES:
+                raise EntryError(f"labels files of more than {MAX_COMPANION_BYTES} bytes together are not taken")
+            with entry.open() as file:
+                self.contents[entry.name] = file.read()
+            self.held += entry.size
+        except EntryError as error:
+            self.failed[entry.name] = str(error)
+
+    def _file(self, name: str) -> None:
+        self.counted += 1
+        self.tars = self.tars or is_tar_name(name)
+        image = webdataset.is_image(name)
+        if image:
+            self.images += 1
+            folder = name.rpartition("/")[0]
+            while folder:
+                parent, _, last = folder.rpartition("/")
+                beside = self.folders.setdefault(parent, set())
+                if last in beside:
+                    break
+                beside.add(last)
+                folder = parent
+        if image or webdataset.is_label(name):
+            key = webdataset.split(name)[0]
+            self.kinds = {*self.kinds, image} if key == self.key else {image}
+            self.key = key
+            self.grouped = self.grouped or len(self.kinds) == 2
+
+    def summed_up(self, container: Container) -> Survey:
+        stated: dict[str, str | None] = {}
+        refused = [Refused(name, reason) for name, reason in self.failed.items()]
+        roots = {tiny_imagenet.root(name) for name in self.contents if name.endswith(tiny_imagenet.CLASSES)}
+        companions: dict[str, bytes] = {}
+        for name, content in self.contents.items():
+            if tiny_imagenet.is_companion(name) and tiny_imagenet.root(name) in roots:
+                if name.endswith(tiny_imagenet.ANNOTATIONS):
+                    stated |= tiny_imagenet.read_annotations(name, content)
+            elif metadata.is_metadata(name):
+                try:
+                    labels, rows = metadata.read_metadata(name, content)
+                except EntryError as error:
+                    labels, rows = {}, [Refused(name, str(error))]
+                stated |= labels
+                refused += rows
+            elif name not in self.wanted:
+                continue
+            companions[name] = content
+        grouped = self.grouped and not container.listed
+        sharded = self.tars and not self.images and not container.archived
+        plain = self.images if grouped else self.counted + len(self.contents) - len(companions)
+        return Survey(
+            companions=companions,
+            passed_over=frozenset(companions) | frozenset(self.failed),
+            refused=tuple(refused),
+            labels=Labels(stated, self.folders, roots),
+            sharded=sharded,
+            grouped=grouped,
+            referring=self.referring and not container.archived,
+            total=None if self.unknown or sharded else plain + len(refused),
+        )

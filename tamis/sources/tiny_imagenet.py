@@ -1,0 +1,28 @@
+"""Tiny ImageNet: wnids.txt lists the classes; images are in train/CLASS/images, val/images and test/images.
+
+The classes of the images in val are in val/val_annotations.txt. Labels are WordNet ids, as the names of the folders.
+"""
+
+from pathlib import PurePosixPath
+
+CLASSES, ANNOTATIONS = "wnids.txt", "val_annotations.txt"
+_FILES = {CLASSES, ANNOTATIONS, "words.txt"}
+
+
+def is_companion(name: str) -> bool:
+    return PurePosixPath(name).name in _FILES
+
+
+def root(name: str) -> str:
+    """The folder of the data set, "" for the outermost, that a companion of this name would belong to."""
+    folder = PurePosixPath(name).parent
+    return str(folder.parent if PurePosixPath(name).name == ANNOTATIONS else folder).removeprefix(".")
+
+
+def read_annotations(name: str, content: bytes) -> dict[str, str | None]:
+    """Labels by the names of the files in the container."""
+    labels: dict[str, str | None] = {}
+    for line in content.decode("utf-8", "replace").splitlines():
+        image, _, rest = line.partition("\t")
+        labels[str(PurePosixPath(name).with_name("images") / image)] = rest.partition("\t")[0].strip() or None
+    return labels
