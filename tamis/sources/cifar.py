@@ -6,12 +6,12 @@ a pickled dict with such rows under `data`. Labels are CIFAR-100's fine ones, by
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, Format, Picture, Refused
+from tamis.sources.names import beside, last_part
 from tamis.sources.pickles import Value, read_array, read_pickle
 from tamis.sources.pixels import png
 
@@ -21,7 +21,7 @@ _PYTHON_10, _PYTHON_100 = re.compile(r"data_batch_\d+|test_batch"), re.compile(r
 
 
 def _holds(ten: re.Pattern[str], hundred: re.Pattern[str], name: str) -> bool:
-    last = PurePosixPath(name).name
+    last = last_part(name)
     return ten.fullmatch(last) is not None or hundred.fullmatch(last) is not None
 
 
@@ -81,14 +81,14 @@ def read_python(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Pictu
 
 
 def _beside(name: str, ten: str, hundred: str) -> set[str]:
-    return {str(PurePosixPath(name).with_name(ten if _is_ten(name) else hundred))}
+    return {beside(name, ten if _is_ten(name) else hundred)}
 
 
 BINARY = Format(
     "binary CIFAR",
     holds_binary,
     lambda name: _beside(name, "batches.meta.txt", "fine_label_names.txt"),
-    lambda name: PurePosixPath(name).name in {"batches.meta.txt", "fine_label_names.txt"},
+    lambda name: last_part(name) in {"batches.meta.txt", "fine_label_names.txt"},
     count_binary,
     read_binary,
 )
@@ -96,14 +96,14 @@ PYTHON = Format(
     "pickled CIFAR",
     holds_python,
     lambda name: _beside(name, "batches.meta", "meta"),
-    lambda name: PurePosixPath(name).name in {"batches.meta", "meta"},
+    lambda name: last_part(name) in {"batches.meta", "meta"},
     count_python,
     read_python,
 )
 
 
 def _is_ten(name: str) -> bool:
-    return "batch" in PurePosixPath(name).name
+    return "batch" in last_part(name)
 
 
 def _record_bytes(name: str) -> int:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -12,14 +11,14 @@ import pyarrow.parquet as pq
 
 from tamis.sources.entries import EntryError, Refused
 from tamis.sources.labels import LABEL_COLUMNS, label_text
-from tamis.sources.names import clean, shown
+from tamis.sources.names import beside, clean, last_part, shown
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_COLUMN = "file_name"
 
 
 def is_metadata(name: str) -> bool:
-    return PurePosixPath(name).name in NAMES
+    return last_part(name) in NAMES
 
 
 def read_metadata(name: str, content: bytes) -> tuple[dict[str, str | None], list[Refused]]:
@@ -28,8 +27,7 @@ def read_metadata(name: str, content: bytes) -> tuple[dict[str, str | None], lis
     A file whose row has no label column is left to its folder's name. Raises EntryError where the table cannot be read
     or has no column `file_name`.
     """
-    rows = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[PurePosixPath(name).suffix]
-    folder = PurePosixPath(name).parent
+    rows = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[name.rpartition(".")[2]]
     labels: dict[str, str | None] = {}
     refused: list[Refused] = []
     try:
@@ -37,7 +35,7 @@ def read_metadata(name: str, content: bytes) -> tuple[dict[str, str | None], lis
             if FILE_COLUMN not in row:
                 raise EntryError(f"it has no column {FILE_COLUMN}")
             try:
-                file = str(folder / clean(str(row[FILE_COLUMN])))
+                file = beside(name, clean(str(row[FILE_COLUMN])))
             except EntryError as error:
                 refused.append(Refused(shown(f"{name}: {row[FILE_COLUMN]}"), str(error)))
                 continue

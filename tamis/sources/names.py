@@ -36,6 +36,17 @@ def clean(name: str) -> str:
     return unicodedata.normalize("NFC", path)
 
 
+def last_part(name: str) -> str:
+    """The name of a file without its folder. Quicker than pathlib, for it is asked of every file."""
+    return name.rpartition("/")[2]
+
+
+def beside(name: str, other: str) -> str:
+    """The name of the file `other` in the folder of `name`."""
+    folder, slash, _ = name.rpartition("/")
+    return f"{folder}{slash}{other}"
+
+
 def hidden(name: str) -> bool:
     """Whether any part of a clean name is hidden, or is macOS's folder of resource forks."""
     return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from tamis.errors import InputError
@@ -22,7 +21,7 @@ from tamis.sources.entries import (
 )
 from tamis.sources.formats import LoneFile, format_of
 from tamis.sources.gunzip import GZIP_MAGIC
-from tamis.sources.names import clean, shown
+from tamis.sources.names import beside, clean, shown
 from tamis.sources.survey import Survey, entries, survey
 from tamis.sources.tar_archive import TarArchive, is_tar_name
 
@@ -142,7 +141,7 @@ def _referred(
     container: Container, found: Survey, entry: Entry, reference: Reference, referred: set[str]
 ) -> RawSample | Refused:
     try:
-        name = str(PurePosixPath(entry.name).parent / clean(reference.name))
+        name = beside(entry.name, clean(reference.name))
         file = container.find(name)
         if file is None:
             raise EntryError("the file is not in the folder")

@@ -5,11 +5,11 @@ Labels, in a file of their own, are one byte each and begin at 1; `unlabeled_X.b
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 
 import numpy as np
 
 from tamis.sources.entries import Entry, EntryError, Format, Picture, Refused
+from tamis.sources.names import beside, last_part
 from tamis.sources.pixels import png
 
 _SIDE = 96
@@ -19,12 +19,11 @@ CLASS_NAMES = "class_names.txt"
 
 
 def holds(name: str) -> bool:
-    return _IMAGES.fullmatch(PurePosixPath(name).name) is not None
+    return _IMAGES.fullmatch(last_part(name)) is not None
 
 
 def companions(name: str) -> set[str]:
-    path = PurePosixPath(name)
-    return {str(path.with_name(path.name.replace("_X", "_y"))), str(path.with_name(CLASS_NAMES))}
+    return {beside(name, last_part(name).replace("_X", "_y")), beside(name, CLASS_NAMES)}
 
 
 def count(entry: Entry) -> int | None:
@@ -38,7 +37,7 @@ def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Re
     images = count(entry)
     labels_name, labels, names = "", b"", list[str]()
     for name, content in companions.items():
-        if PurePosixPath(name).name == CLASS_NAMES:
+        if last_part(name) == CLASS_NAMES:
             names = content.decode("utf-8", "replace").split()
         else:
             labels_name, labels = name, content
@@ -55,7 +54,7 @@ def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Re
 
 
 def companion(name: str) -> bool:
-    last = PurePosixPath(name).name
+    last = last_part(name)
     return last == CLASS_NAMES or _LABELS.fullmatch(last) is not None
 
 

@@ -43,7 +43,8 @@ def entries(container: Container) -> Iterator[Entry | Refused]:
             yield Refused(shown(entry.name), str(error))
             continue
         if not hidden(name):
-            yield Refused(name, entry.refusal) if entry.refusal else replace(entry, name=name)
+            named = entry if name == entry.name else replace(entry, name=name)
+            yield Refused(name, entry.refusal) if entry.refusal else named
 
 
 def survey(container: Container) -> Survey:

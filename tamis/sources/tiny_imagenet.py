@@ -3,20 +3,20 @@
 The classes of the images in val are in val/val_annotations.txt. Labels are WordNet ids, as the names of the folders.
 """
 
-from pathlib import PurePosixPath
+from tamis.sources.names import beside, last_part
 
 CLASSES, ANNOTATIONS = "wnids.txt", "val_annotations.txt"
 _FILES = {CLASSES, ANNOTATIONS, "words.txt"}
 
 
 def is_companion(name: str) -> bool:
-    return PurePosixPath(name).name in _FILES
+    return last_part(name) in _FILES
 
 
 def root(name: str) -> str:
     """The folder of the data set, "" for the outermost, that a companion of this name would belong to."""
-    folder = PurePosixPath(name).parent
-    return str(folder.parent if PurePosixPath(name).name == ANNOTATIONS else folder).removeprefix(".")
+    folder = name.rpartition("/")[0]
+    return folder.rpartition("/")[0] if last_part(name) == ANNOTATIONS else folder
 
 
 def read_annotations(name: str, content: bytes) -> dict[str, str | None]:
@@ -24,5 +24,5 @@ def read_annotations(name: str, content: bytes) -> dict[str, str | None]:
     labels: dict[str, str | None] = {}
     for line in content.decode("utf-8", "replace").splitlines():
         image, _, rest = line.partition("\t")
-        labels[str(PurePosixPath(name).with_name("images") / image)] = rest.partition("\t")[0].strip() or None
+        labels[beside(name, f"images/{image}")] = rest.partition("\t")[0].strip() or None
     return labels
