@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench dev clean
+.PHONY: demo test lint fuzz bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
@@ -14,6 +14,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# FUZZ_SECONDS says how long, 600 unless it is set.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/pytest -s --timeout=0 tests/fuzz/fuzzing.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/tamis bench scan

@@ -135,7 +135,7 @@ def read_shard(content: bytes | Path) -> pa.Table:
         return (
             pq.ParquetFile(content if isinstance(content, Path) else pa.BufferReader(content)).read().cast(SHARD_SCHEMA)
         )
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"This is not a shard of images ({error}).", "Ingest the data set again.") from error
 
 
