@@ -17,7 +17,7 @@ lint: $(VENV)/.installed-dev
 
 # FUZZ_SECONDS says how long, 600 unless it is set.
 fuzz: $(VENV)/.installed-dev
-	$(BIN)/pytest -s --timeout=0 tests/fuzz/fuzzing.py
+	$(BIN)/pytest -s -W ignore --timeout=0 tests/fuzz/fuzzing.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/tamis bench scan

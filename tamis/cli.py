@@ -108,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--server", default=SERVER, help="default: %(default)s")
         sub.add_argument("--api-key", help="default: TAMIS_API_KEY")
         if name == "upload":
-            sub.add_argument("source", type=Path, help=SOURCE)
+            sub.add_argument("source", help=f"{SOURCE}, or what the server reads: s3://... or file:///...")
             sub.add_argument("--name", required=True, help="name of the data set")
             sub.add_argument("--curate", action="store_true", help="curate it too, and wait for the result")
         if name == "manifest":
@@ -233,7 +233,11 @@ def _upload(options: argparse.Namespace) -> Result:
     from tamis.terminal import following, steps
 
     with _client(options) as client, steps() as step:
-        dataset = client.upload(options.source, options.name, progress=step(f"upload {options.source}", in_bytes=True))
+        if "://" in options.source:
+            dataset = client.register(options.source, options.name)
+        else:
+            sending = step(f"upload {options.source}", in_bytes=True)
+            dataset = client.upload(options.source, options.name, progress=sending)
         dataset = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))
         print(f"{dataset['id']}  {dataset['samples']} images, {dataset['quarantined']} in quarantine")
         if not options.curate:

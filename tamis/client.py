@@ -113,6 +113,15 @@ class Client:
             # The data set is ours and new, so an earlier try arrived and only its answer was lost.
             return self.dataset(dataset["id"])
 
+    def register(self, address: str, name: str) -> dict[str, Any]:
+        """Creates a data set of what the server reads in place, as s3://BUCKET/PREFIX or file:///FOLDER; returns it."""
+        dataset = self._create("/datasets", {"name": name})
+        try:
+            return self._create(f"/datasets/{dataset['id']}/location", {"uri": address})
+        except ConflictError:
+            # The data set is ours and new, so an earlier try arrived and only its answer was lost.
+            return self.dataset(dataset["id"])
+
     def send_embeddings(self, dataset: str, file: str | Path) -> dict[str, Any]:
         """Sends an .npy or Parquet file of one row a sample, for curations with `encoder="embeddings"`."""
         content = Path(file)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+TWICE = "the name occurs twice; the first was kept"
 MAX_ENTRY_BYTES = 256 * 2**20
 MAX_ENTRIES = 50_000_000
 # An image hardly compresses at all; what shrinks two hundredfold was made to fill memory or time.

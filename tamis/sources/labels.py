@@ -28,9 +28,7 @@ class Labels:
         if name in self.stated:
             return self.stated[name]
         folder = name.rpartition("/")[0]
-        if folder.endswith("/images") and any(
-            f"{folder}/".startswith(f"{top}/" * bool(top)) for top in self.transparent
-        ):
+        if any(not top or folder.startswith(f"{top}/") for top in self.transparent):
             folder = folder.removesuffix("/images")
         parent, _, last = folder.rpartition("/")
         return None if not last or _is_split(last, self.folders.get(parent, ())) else last

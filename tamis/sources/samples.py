@@ -11,6 +11,7 @@ from tamis.sources.content import upload_content
 from tamis.sources.entries import (
     MAX_ENTRIES,
     MAX_ENTRY_BYTES,
+    TWICE,
     Container,
     Entry,
     EntryError,
@@ -24,8 +25,6 @@ from tamis.sources.gunzip import GZIP_MAGIC
 from tamis.sources.names import beside, clean, shown
 from tamis.sources.survey import Survey, entries, survey
 from tamis.sources.tar_archive import TarArchive, is_tar_name
-
-TWICE = "the name occurs twice; the first was kept"
 
 _ARCHIVE_MAGICS = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf'\x1c", b"Rar!", b"(\xb5/\xfd")
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tamis.sources import metadata, parquet, tiny_imagenet, webdataset
-from tamis.sources.entries import MAX_ENTRY_BYTES, Container, Entry, EntryError, Refused
+from tamis.sources.entries import MAX_ENTRY_BYTES, TWICE, Container, Entry, EntryError, Refused
 from tamis.sources.formats import format_of, is_companion
 from tamis.sources.labels import Labels
 from tamis.sources.names import clean, hidden, shown
@@ -88,6 +88,8 @@ class _Finds:
 
     def _take(self, entry: Entry) -> None:
         try:
+            if entry.name in self.contents:
+                raise EntryError(TWICE)
             if entry.size is None or self.held + entry.size > MAX_COMPANION_BYTES:
                 raise EntryError(f"labels files of more than {MAX_COMPANION_BYTES} bytes together are not taken")
             with entry.open() as file:

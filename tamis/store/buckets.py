@@ -120,8 +120,8 @@ class _Ahead:
                 file = self._file(place)
             with file:
                 yield file
-        except (FileNotFoundError, PermissionError) as error:
-            raise EntryError("the object cannot be read: it is gone, or its reader has no right to") from error
+        except FileNotFoundError as error:
+            raise EntryError("the object is gone") from error
 
     def _file(self, place: int) -> BinaryIO:
         for passed in [other for other in self.coming if other < place]:

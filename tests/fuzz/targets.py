@@ -1,5 +1,6 @@
 """What the fuzzer calls: every way a stranger's bytes come in. Only InputError may come out, soon, naming no path."""
 
+import gzip
 import io
 import re
 import sys
@@ -16,6 +17,7 @@ from tamis.images import decode, thumbnail
 from tamis.shards import ingest, read_shard
 from tamis.sources import Refused, open_source
 from tamis.sources.entries import EntryError
+from tamis.sources.gunzip import GZIP_MAGIC
 from tamis.sources.pickles import read_array, read_pickle
 
 SECONDS_A_CASE = 10.0
@@ -40,8 +42,21 @@ def mutated(seed: bytes, edits: list[tuple[int, bytes, int]], cut: int | None) -
     return bytes(data if cut is None else data[: cut % (len(data) + 1)])
 
 
+def mutated_inside(seed: bytes, edits: list[tuple[int, bytes, int]], cut: int | None) -> bytes:
+    """Mutated where checksums would show it at once: below gzip, and in the headers of tar, which are summed anew."""
+    gzipped = seed.startswith(GZIP_MAGIC)
+    data = bytearray(mutated(gzip.decompress(seed) if gzipped else seed, edits, cut))
+    for start in range(0, len(data) - 511, 512):
+        header = data[start : start + 512]
+        if header[257:262] == b"ustar":
+            header[148:156] = b" " * 8
+            data[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+    return gzip.compress(data, 1) if gzipped else bytes(data)
+
+
 def mutations(seeds: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
-    return st.builds(mutated, st.sampled_from(seeds), st.one_of(_EDITS, _EDITS_OF_NUMBERS), _CUT)
+    arguments = (st.sampled_from(seeds), st.one_of(_EDITS, _EDITS_OF_NUMBERS), _CUT)
+    return st.one_of(st.builds(mutated, *arguments), st.builds(mutated_inside, *arguments))
 
 
 def _source(case: tuple[str, bytes]) -> list[str]:

@@ -1,5 +1,6 @@
 """Sources that are read where they are: folders under allowed roots, and buckets of a real S3 server."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def test_curate_reads_a_bucket_from_the_command_line(
 
 
 def test_a_server_reads_registered_places_and_no_others(
-    put: Callable[[dict[str, bytes]], str], s3: tuple[str, str], tmp_path: Path
+    put: Callable[[dict[str, bytes]], str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
     write_folder(root / "photos", digit_files(COUNT))
@@ -146,7 +147,8 @@ def test_a_server_reads_registered_places_and_no_others(
             assert answer.status_code == 422, uri
             assert "not under an allowed root" in answer.text
         for uri in ((root / "photos").as_uri(), address):
-            dataset = server.client.wait(f"/datasets/{register(uri).json()['id']}", timeout=60)
+            assert main(["upload", uri, "--name", "in place", "--server", server.url, "--json"]) == 0
+            dataset = json.loads(capsys.readouterr().out.splitlines()[-1])
             assert (dataset["samples"], dataset["quarantined"]) == (COUNT, 0)
 
 

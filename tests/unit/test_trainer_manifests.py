@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from layouts import cifar10_binary, cifar_pickle, image_column, parquet_bytes, pixels, png, tar_bytes, write
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -112,6 +113,24 @@ def test_images_are_found_in_archives_and_idx_files(tmp_path: Path) -> None:
         index = ingest(open_source(source), lambda key, content: None).index
         found = ImageSet.from_manifest(manifest_of(index), 8, tmp_path)
         assert np.array_equal(found.pixels[:, 0], values)
+
+
+def test_images_are_found_in_every_file_that_holds_many(tmp_path: Path) -> None:
+    images = pixels(3, 32)
+    files = {
+        "cifar/data_batch_1.bin": cifar10_binary(images, [0, 1, 2]),
+        "cifar/test_batch": cifar_pickle(images, labels=[0, 1, 2]),
+        "hf/t.parquet": parquet_bytes({"image": image_column([png(1), png(2)])}),
+    }
+    shards = {
+        "web/0.tar": tar_bytes({"1.png": png(4), "1.cls": b"7"}),
+        "web/1.tar": tar_bytes({"1.png": png(5), "2.png": png(6)}),
+    }
+    for source in (write(tmp_path / "files", files), write(tmp_path / "shards", shards)):
+        index = ingest(open_source(source), lambda key, content: None).index
+        for given in ({}, {"images": source}):
+            found = ImageSet.from_manifest(manifest_of(index), 8, tmp_path, **given)
+            assert list(found.sample_ids) == index["sample_id"].to_pylist()
 
 
 def test_missing_and_altered_images_are_named(
