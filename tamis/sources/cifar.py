@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, Format, Picture, Refused
+from tamis.sources.labels import label_text
 from tamis.sources.names import beside, last_part
 from tamis.sources.pickles import Value, read_array, read_pickle
 from tamis.sources.pixels import png
@@ -70,7 +71,7 @@ def read_python(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Pictu
     for name, content in companions.items():
         try:
             meta = _dict(read_pickle(content))
-            known = [_text(each) for each in meta.get("fine_label_names", meta.get("label_names")) or []]
+            known = [_text(each) for each in _list(meta.get("fine_label_names", meta.get("label_names")))]
         except EntryError as error:
             yield Refused(name, str(error))
     if not isinstance(labels, list) or len(labels) != len(rows) or not all(isinstance(each, int) for each in labels):
@@ -114,8 +115,8 @@ def _picture(number: int, planes: npt.NDArray[np.uint8], label: str | None) -> P
     return Picture(f"{number:05}.png", png(planes.reshape(3, 32, 32).transpose(1, 2, 0)), label)
 
 
-def _named(label: int, names: list[str]) -> str:
-    return names[label] if 0 <= label < len(names) and names[label] else str(label)
+def _named(label: int, names: list[str]) -> str | None:
+    return label_text(names[label] if 0 <= label < len(names) else label)
 
 
 def _dict(value: Value) -> dict[str, Value]:
@@ -124,7 +125,13 @@ def _dict(value: Value) -> dict[str, Value]:
     return {_text(key): each for key, each in value.items()}
 
 
+def _list(value: Value) -> list[Value]:
+    if not isinstance(value, list):
+        raise EntryError("its pickle holds no list of names")
+    return value
+
+
 def _text(value: Value) -> str:
-    if not isinstance(value, bytes | str | int):
+    if not isinstance(value, bytes | str):
         raise EntryError("its pickle holds something else where a name should be")
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -3,14 +3,19 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from tamis.sources.names import shown
+
 # Of tables, and of JSON beside an image: the first of these that is there.
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "cls")
+MAX_LABEL = 1000
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "unlabeled"}
 
 
 def label_text(value: object) -> str | None:
-    """A label as a table or JSON holds it; None for what is empty or no single value."""
-    return (str(value).strip() or None) if isinstance(value, str | int | float) else None
+    """A label as some file holds it, fit to be stored and shown; None for what is empty or no single value."""
+    if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
+        return None
+    return shown(str(value).strip())[:MAX_LABEL] or None
 
 
 @dataclass(frozen=True)

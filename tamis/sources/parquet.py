@@ -51,12 +51,24 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class _Columns:
-    """image: of a struct, or of bytes. names: what numbers in `label` stand for, if known."""
+    """image: of bytes, or a struct with `fields`. names: what numbers in `label` stand for, if known."""
 
     image: str
-    nested: bool
+    fields: tuple[str, ...]
     label: str | None
-    names: tuple[str, ...]
+    names: tuple[object, ...]
+
+    def read(self) -> list[str]:
+        image = [f"{self.image}.{field}" for field in self.fields] or [self.image]
+        return [*image, self.label] if self.label else image
+
+    def text(self, label: object) -> str | None:
+        # Hugging Face writes -1 where a label is withheld, as in test splits.
+        if self.names and label == -1:
+            return None
+        if isinstance(label, int) and 0 <= label < len(self.names):
+            label = self.names[label]
+        return label_text(label)
 
 
 def holds(name: str) -> bool:
@@ -70,12 +82,8 @@ def count(entry: Entry) -> int | None:
 
 def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Reference | Refused]:
     with _opened(entry) as parquet:
-        columns = _columns(parquet.schema_arrow)
-        number = 0
-        for batch in _batches(parquet, columns, entry.size or 0):
-            for image, label in zip(batch[columns.image], _labels(batch, columns), strict=True):
-                yield _row(f"{entry.name}/{number:06}", image.as_py(), columns.nested, label)
-                number += 1
+        for number, row in enumerate(_rows(parquet, _columns(parquet.schema_arrow), entry.size or 0)):
+            yield _picture(f"{entry.name}/{number:06}", *row)
 
 
 FORMAT = Format("Parquet", holds, lambda name: set(), lambda name: False, count, read)
@@ -97,8 +105,8 @@ def _opened(entry: Entry) -> Iterator[pq.ParquetFile]:
         yield parquet
 
 
-def _batches(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iterator[pa.RecordBatch]:
-    wanted = [columns.image, *([columns.label] if columns.label else [])]
+def _rows(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iterator[tuple[Any, Any, str | None]]:
+    """Bytes, path and label of each row."""
     try:
         for group in range(parquet.num_row_groups):
             about = parquet.metadata.row_group(group)
@@ -106,9 +114,16 @@ def _batches(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iter
             if size > max(MAX_UNSUSPECTED_BYTES, MAX_RATIO * file_size):
                 raise EntryError(f"row group {group} would expand more than {MAX_RATIO} times, to {size} bytes")
             rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * about.num_rows // max(size, 1)))
-            yield from parquet.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=False)
+            for batch in parquet.iter_batches(rows, row_groups=[group], columns=columns.read(), use_threads=False):
+                labels = batch[columns.label] if columns.label else [pa.scalar(None)] * len(batch)
+                for image, label in zip(batch[columns.image], labels, strict=True):
+                    yield *_image(image.as_py()), columns.text(label.as_py())
     except _DAMAGE as error:
         raise _damaged(error, "its Parquet data is damaged") from error
+
+
+def _image(image: Any) -> tuple[Any, Any]:
+    return (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (image, None)
 
 
 def _damaged(error: Exception, what: str) -> Exception:
@@ -116,9 +131,8 @@ def _damaged(error: Exception, what: str) -> Exception:
     return error if isinstance(error, OSError) and error.errno is not None else EntryError(what)
 
 
-def _row(name: str, image: Any, nested: bool, label: str | None) -> Picture | Reference | Refused:
-    data, path = (image.get("bytes"), image.get("path")) if nested and image is not None else (image, None)
-    if data is None and path:
+def _picture(name: str, data: Any, path: Any, label: str | None) -> Picture | Reference | Refused:
+    if data is None and isinstance(path, str) and path:
         return Reference(path, label)
     if data is None:
         return Refused(name, "the row has no image")
@@ -126,17 +140,6 @@ def _row(name: str, image: Any, nested: bool, label: str | None) -> Picture | Re
         return Refused(name, f"{len(data)} bytes are too many for one image; at most {MAX_ENTRY_BYTES} are taken")
     suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), "")
     return Picture(name.rpartition("/")[2] + suffix, data, label)
-
-
-def _labels(batch: pa.RecordBatch, columns: _Columns) -> Iterator[str | None]:
-    if columns.label is None:
-        yield from [None] * len(batch)
-        return
-    for label in batch[columns.label]:
-        value = label.as_py()
-        known = isinstance(value, int) and 0 <= value < len(columns.names)
-        # Hugging Face writes -1 where a label is withheld, as in test splits.
-        yield columns.names[value] if known else None if value == -1 and columns.names else label_text(value)
 
 
 def _columns(schema: pa.Schema) -> _Columns:
@@ -149,22 +152,26 @@ def _columns(schema: pa.Schema) -> _Columns:
     choice = [*marked, *structs, *named, *images]
     if not choice:
         raise EntryError("it has no column of images, neither bytes nor a struct of bytes and path")
-    labels = [name for name in schema.names if _kind(features, name) == "ClassLabel"]
-    labels += [name for name in LABEL_COLUMNS if name in schema.names and name != choice[0]]
+    others = [name for name in schema.names if name != choice[0] and schema.names.count(name) == 1]
+    labels = [name for name in others if _kind(features, name) == "ClassLabel"]
+    labels += [name for name in LABEL_COLUMNS if name in others]
     label = labels[0] if labels else None
     names = features.get(label, {}).get("names") if label else None
-    nested = pa.types.is_struct(schema.field(choice[0]).type)
-    return _Columns(choice[0], nested, label, tuple(map(str, names)) if isinstance(names, list) else ())
+    fields = tuple(name for name in _fields(schema.field(choice[0]).type) if name in {"bytes", "path"})
+    return _Columns(choice[0], fields, label, tuple(names) if isinstance(names, list) else ())
 
 
 def _is_image(schema: pa.Schema, name: str) -> bool:
     if schema.names.count(name) != 1:
         return False
     kind = schema.field(name).type
-    if pa.types.is_struct(kind):
-        inner = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
-        return "bytes" in inner and _is_binary(inner["bytes"])
-    return _is_binary(kind)
+    return _is_binary(_fields(kind).get("bytes", kind))
+
+
+def _fields(kind: pa.DataType) -> dict[str, pa.DataType]:
+    """Of a struct; empty for any other type."""
+    count = kind.num_fields if pa.types.is_struct(kind) else 0
+    return {kind.field(place).name: kind.field(place).type for place in range(count)}
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -177,11 +184,8 @@ def _features(schema: pa.Schema) -> dict[Any, Any]:
         features = described["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return (
-        {name: about for name, about in features.items() if isinstance(about, dict)}
-        if isinstance(features, dict)
-        else {}
-    )
+    items = features.items() if isinstance(features, dict) else ()
+    return {name: about for name, about in items if isinstance(about, dict)}
 
 
 def _kind(features: Mapping[Any, Any], name: str) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.sources.entries import EntryError
+from tamis.sources.names import shown
 
 Value: TypeAlias = Any
 
@@ -80,7 +81,7 @@ def read_array(value: Value) -> npt.NDArray[np.uint8]:
         if kind.name != _DTYPE or kind.arguments[0] not in {"u1", b"u1", "|u1", b"|u1"}:
             raise EntryError("its array is not of bytes")
         return np.frombuffer(_typed(data, bytes), np.uint8).reshape(shape, order="F" if fortran else "C")
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
         raise EntryError(f"its array is damaged ({type(error).__name__})") from error
 
 
@@ -128,7 +129,7 @@ def _carry_out(name: str, argument: Value, stack: list[Value], memo: dict[int, V
 
 def _named(module: str, attribute: str) -> _Called:
     if (module, attribute) not in _KNOWN:
-        raise EntryError(f"its pickle asks for {module[:99]}.{attribute[:99]}, which was not run")
+        raise EntryError(f"its pickle asks for {shown(f'{module[:99]}.{attribute[:99]}')}, which was not run")
     return _Called((module, attribute), ())
 
 

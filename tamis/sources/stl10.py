@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tamis.sources.entries import Entry, EntryError, Format, Picture, Refused
+from tamis.sources.labels import label_text
 from tamis.sources.names import beside, last_part
 from tamis.sources.pixels import png
 
@@ -64,4 +65,4 @@ FORMAT = Format("STL-10", holds, companions, companion, count, read)
 def _named(label: int, names: list[str]) -> str | None:
     if label == 0:
         return None
-    return names[label - 1] if label <= len(names) else str(label)
+    return label_text(names[label - 1] if label <= len(names) else label)

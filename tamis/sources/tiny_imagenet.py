@@ -3,6 +3,7 @@
 The classes of the images in val are in val/val_annotations.txt. Labels are WordNet ids, as the names of the folders.
 """
 
+from tamis.sources.labels import label_text
 from tamis.sources.names import beside, last_part
 
 CLASSES, ANNOTATIONS = "wnids.txt", "val_annotations.txt"
@@ -24,5 +25,5 @@ def read_annotations(name: str, content: bytes) -> dict[str, str | None]:
     labels: dict[str, str | None] = {}
     for line in content.decode("utf-8", "replace").splitlines():
         image, _, rest = line.partition("\t")
-        labels[beside(name, f"images/{image}")] = rest.partition("\t")[0].strip() or None
+        labels[beside(name, f"images/{image}")] = label_text(rest.partition("\t")[0])
     return labels

@@ -189,6 +189,51 @@ def test_a_pickle_that_is_no_batch_is_refused(content: bytes) -> None:
     assert list(refused(source)) == ["data_batch_1"]
 
 
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"labels": [HUGE, 0, 1]},
+        {"labels": [0, 1, 2], "label_names": 7},
+        {"labels": [0, 1, 2], "label_names": [["a"], "b"]},
+        {"labels": [0, 1, 2], "label_names": ["\ud800\u202e", b"\xff\0", "c" * 5000]},
+        {"labels": 3},
+    ],
+)
+def test_odd_labels_of_a_pickle_are_fit_to_be_stored_or_left_out(entries: dict[str, Any]) -> None:
+    meta = cifar_pickle(IMAGES, 4, label_names=entries.pop("label_names", []))
+    samples = kept(upload(zip_bytes({"data_batch_1": cifar_pickle(IMAGES, 4, **entries), "batches.meta": meta})))
+    assert len(samples) == 3
+    for sample in samples.values():
+        assert sample.label is None or (sample.label.isprintable() and len(sample.label.encode()) <= 1000)
+
+
+def test_labels_of_every_table_are_fit_to_be_stored() -> None:
+    odd = '"\\ud800\\u202e\\u0000x"'
+    features = {"label": {"_type": "ClassLabel", "names": ["\ud800\u202ea", ["b"]]}}
+    sources = [
+        upload(zip_bytes({"1.png": png(), "metadata.jsonl": f'{{"file_name": "1.png", "label": {odd}}}'.encode()})),
+        upload(tar_bytes({"1.png": png(), "1.json": f'{{"label": {odd}}}'.encode()})),
+        upload(parquet_bytes({"image": [png(), png()], "label": [0, 1]}, features)),
+    ]
+    for source in sources:
+        labels = [label for label in labels_of(source).values() if label is not None]
+        assert all(label.isprintable() and label.encode() for label in labels)
+        assert len(labels) == 1
+
+
+def test_parquet_text_that_is_no_unicode_and_columns_of_the_same_name_do_no_harm() -> None:
+    text = pa.array([b"\xff"]).view(pa.string())
+    with pytest.raises(InputError, match="not a whole Parquet file"):
+        list(upload(parquet_bytes({"image": [png()], "label": text})))
+    twice = pa.Table.from_arrays([pa.array([png()]), pa.array(["a"]), pa.array(["b"])], ["image", "label", "label"])
+    sink = io.BytesIO()
+    pa.parquet.write_table(twice, sink)
+    assert list(labels_of(upload(sink.getvalue())).values()) == [None]
+
+
 def test_arrays_are_read_in_either_order() -> None:
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     for given in (array, np.asfortranarray(array)):
