@@ -1,7 +1,7 @@
 """Labels of images that are files of their own: what a labels file says, or else the name of the folder they are in."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Set
+from dataclasses import dataclass
 
 from tamis.sources.names import shown
 
@@ -21,28 +21,30 @@ def label_text(value: object) -> str | None:
 @dataclass(frozen=True)
 class Labels:
     """stated: labels by the names of files; None says that a file has none.
-    folders: the names of the folders with images in each folder.
-    transparent: folders below which a folder called `images` stands for the one it is in.
+    splits: folders whose names are no labels.
+    roots: folders of Tiny ImageNet, where a folder called `images` stands for the one it is in.
     """
 
-    stated: Mapping[str, str | None] = field(default_factory=dict)
-    folders: Mapping[str, Collection[str]] = field(default_factory=dict)
-    transparent: Collection[str] = ()
+    stated: Mapping[str, str | None]
+    splits: Set[str]
+    roots: Set[str]
 
     def of(self, name: str) -> str | None:
         if name in self.stated:
             return self.stated[name]
         folder = name.rpartition("/")[0]
-        if any(not top or folder.startswith(f"{top}/") for top in self.transparent):
-            folder = folder.removesuffix("/images")
-        parent, _, last = folder.rpartition("/")
-        return None if not last or _is_split(last, self.folders.get(parent, ())) else last
+        outer = folder.removesuffix("/images")
+        if outer != folder and {above := outer.rpartition("/")[0], above.rpartition("/")[0]} & self.roots:
+            folder = outer
+        return None if folder in self.splits else folder.rpartition("/")[2] or None
 
 
-def _is_split(name: str, siblings: Collection[str]) -> bool:
-    """Whether a folder of that name is a split, rather than a class of locomotives: no other kind of folder is beside
-    it, or another split is. siblings: the folder's own name among them."""
-    if name.lower() not in SPLITS:
-        return False
-    splits = sum(other.lower() in SPLITS for other in siblings)
-    return splits > 1 or splits == len(siblings)
+def splits_of(folders: Mapping[str, Collection[str]]) -> set[str]:
+    """Which of the folders in each folder are splits, rather than classes of locomotives: those named as one that no
+    other kind of folder is beside, or another split is."""
+    found: set[str] = set()
+    for parent, names in folders.items():
+        splits = [name for name in names if name.lower() in SPLITS]
+        if len(splits) > 1 or len(splits) == len(names):
+            found |= {f"{parent}/{name}".removeprefix("/") for name in splits}
+    return found

@@ -46,6 +46,15 @@ class _Called:
     state: tuple[Value, ...] = ()
 
 
+@dataclass
+class _Machine:
+    """What instructions work on. encodable: how much text may still become bytes; no honest pickle repeats any."""
+
+    stack: list[Value]
+    memo: dict[int, Value]
+    encodable: int
+
+
 _MARK = object()
 
 
@@ -54,15 +63,14 @@ def read_pickle(data: bytes) -> Value:
 
     Byte strings of Python 2 are bytes. Raises EntryError for a pickle that is damaged or asks for anything else.
     """
-    stack: list[Value] = []
-    memo: dict[int, Value] = {}
+    machine = _Machine([], {}, len(data))
     try:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if number > MAX_INSTRUCTIONS:
                 raise EntryError(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
             if opcode.name == "STOP":
-                return stack.pop()
-            _carry_out(opcode.name, argument, stack, memo)
+                return machine.stack.pop()
+            _carry_out(opcode.name, argument, machine)
     except EntryError:
         raise
     # Whatever a damaged pickle makes the lexer and the stack stumble on.
@@ -78,14 +86,15 @@ def read_array(value: Value) -> npt.NDArray[np.uint8]:
             raise EntryError("it holds no array where one should be")
         # What numpy writes: version, shape, type, whether in Fortran's order, and the bytes.
         _, shape, kind, fortran, data = value.state
-        if kind.name != _DTYPE or kind.arguments[0] not in {"u1", b"u1", "|u1", b"|u1"}:
+        if kind.name != _DTYPE or _typed(kind.arguments[0], str, bytes) not in {"u1", b"u1", "|u1", b"|u1"}:
             raise EntryError("its array is not of bytes")
         return np.frombuffer(_typed(data, bytes), np.uint8).reshape(shape, order="F" if fortran else "C")
     except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
         raise EntryError(f"its array is damaged ({type(error).__name__})") from error
 
 
-def _carry_out(name: str, argument: Value, stack: list[Value], memo: dict[int, Value]) -> None:
+def _carry_out(name: str, argument: Value, machine: _Machine) -> None:
+    stack, memo = machine.stack, machine.memo
     if name in {"PROTO", "FRAME"}:
         return
     if name in _LITERALS:
@@ -116,10 +125,10 @@ def _carry_out(name: str, argument: Value, stack: list[Value], memo: dict[int, V
         _typed(stack[-1], dict).update(zip(keys, items[1::2], strict=True))
     elif name in {"GLOBAL", "STACK_GLOBAL"}:
         module, attribute = argument.split(" ", 1) if name == "GLOBAL" else (stack.pop(-2), stack.pop())
-        stack.append(_named(str(module), str(attribute)))
+        stack.append(_named(_typed(module, str), _typed(attribute, str)))
     elif name == "REDUCE":
         arguments = _typed(stack.pop(), tuple)
-        stack.append(_call(stack.pop(), arguments))
+        stack.append(_call(stack.pop(), arguments, machine))
     elif name == "BUILD":
         state = _typed(stack.pop(), tuple)
         _typed(stack[-1], _Called).state = state
@@ -133,10 +142,13 @@ def _named(module: str, attribute: str) -> _Called:
     return _Called((module, attribute), ())
 
 
-def _call(function: Value, arguments: tuple[Value, ...]) -> Value:
+def _call(function: Value, arguments: tuple[Value, ...], machine: _Machine) -> Value:
     name = _typed(function, _Called).name
     if name == _ENCODE:
-        return _typed(arguments[0], str).encode("latin-1")
+        machine.encodable -= len(_typed(arguments[0], str))
+        if machine.encodable < 0:
+            raise EntryError("its pickle asks for more bytes than it has")
+        return arguments[0].encode("latin-1")
     return _Called(name, arguments)
 
 

@@ -124,8 +124,8 @@ def _pictures(
 ) -> Iterator[RawSample | Refused]:
     """The images of a file that holds many. The files it refers to are added to `referred`."""
     folder = entry.name.removesuffix(".gz")
-    wanted = holder.companions(entry.name)
-    companions = {name: content for name, content in found.companions.items() if name in wanted}
+    wanted = sorted(holder.companions(entry.name))
+    companions = {name: found.companions[name] for name in wanted if name in found.companions}
     for picture in holder.read(entry, companions):
         if isinstance(picture, Refused):
             yield picture

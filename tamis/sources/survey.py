@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from tamis.sources import metadata, parquet, tiny_imagenet, webdataset
 from tamis.sources.entries import MAX_ENTRY_BYTES, TWICE, Container, Entry, EntryError, Refused
 from tamis.sources.formats import format_of, is_companion
-from tamis.sources.labels import Labels
+from tamis.sources.labels import Labels, splits_of
 from tamis.sources.names import clean, hidden, shown
 from tamis.sources.tar_archive import is_tar_name
 
@@ -144,7 +144,7 @@ class _Finds:
             companions=companions,
             passed_over=frozenset(companions) | frozenset(self.failed),
             refused=tuple(refused),
-            labels=Labels(stated, self.folders, roots),
+            labels=Labels(stated, splits_of(self.folders), roots),
             sharded=sharded,
             grouped=grouped,
             referring=self.referring and not container.archived,

@@ -175,6 +175,14 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fx.",
         b"\x80\x02]q\x00h\x00a.",
         b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"K\x00s.",
+        # Text that would be told out at exponential length, or hashed for as long, and bytes asked for again and again.
+        b"\x80\x04\x8c\x01xq\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"\x8c\x01y\x93.",
+        b"\x80\x02cnumpy\ndtype\n)" + b"q\x00h\x00\x86" * 60 + b"\x85R.",
+        b"\x80\x02c_codecs\nencode\nq\x01X\x00\x00\x10\x00"
+        + b"a" * 2**20
+        + b"\x85q\x02R"
+        + b"h\x01h\x02R" * 3000
+        + b".",
         b"\x80\x02}" + b"(" * 5000 + b"t" * 5000 + b"K\x00s.",
         pickle.dumps({"data": np.zeros((2, 3072), np.float32), "labels": [0, 1]}, 2),
         pickle.dumps({"data": np.zeros((2, 3071), np.uint8), "labels": [0, 1]}, 2),
