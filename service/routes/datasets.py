@@ -28,7 +28,7 @@ from service.routes.common import (
 )
 from service.views import dataset_view, found
 from tamis.errors import ConflictError, InputError
-from tamis.sources import open_source, resolved
+from tamis.sources import resolved
 from tamis.store.quota import claim_room
 from tamis.store.schema import Curation, Dataset, Upload, new_id
 
