@@ -146,23 +146,39 @@ def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
         log.info("%s failed after it was cancelled: %s", row_id, cause)
 
 
-def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Callable[[int, int], None]:
+def reporter(
+    model: type[Job], row_id: str, stage: str, message: str = "", unit: str | None = None
+) -> Callable[[int, int], None]:
     """A progress callback that writes to the row at most four times a second.
 
+    unit: of what is counted; with it, the message says how many are done in a second, and what time is left.
     It raises CancelledError once the row is cancelled, which is how a long step learns of it.
     """
     catalog = runtime().catalog
     advance(catalog, model, row_id, stage=stage, done=0, total=0, message=message)
-    last = time.monotonic()
+    began = last = time.monotonic()
+    first: int | None = None
 
     def report(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal first, last
         now = time.monotonic()
+        first = done if first is None else first
         if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
-            advance(catalog, model, row_id, done=done, total=total)
+            pace = "" if unit is None else _pace(done - first, total - done, now - began, unit)
+            advance(catalog, model, row_id, done=done, total=total, message=message + pace)
 
     return report
+
+
+def _pace(done: int, left: int, seconds: float, unit: str) -> str:
+    if done <= 0 or seconds <= 0:
+        return ""
+    rate = done / seconds
+    minutes, rest = divmod(round(left / rate), 60)
+    hours, minutes = divmod(minutes, 60)
+    time_left = f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{rest} s"
+    return f": {rate:,.0f} {unit} a second, {time_left} left"
 
 
 def fields(row: Any, *names: str) -> dict[str, Any]:

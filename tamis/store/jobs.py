@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 APPLICATION = "tamis"
 # Bumped when a workflow changes its steps: jobs of one version are never continued by the code of another.
-WORKFLOW_VERSION = "1"
+WORKFLOW_VERSION = "2"
 QUEUES = ("cpu", "gpu", "train")
 
 # What the service may ask for, and the queue on which it starts.
