@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 
 from tamis.curation import npy_bytes
-from tamis.encoders import Embedder, choose_spec, encoder_bytes, fingerprint, load_encoder, with_views
+from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_encoder, with_views
 from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.shards import read_shard
 from tamis.store.jobs import workflow_id
@@ -150,15 +150,14 @@ def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
         row = session.get_one(Curation, curation_id)
         views, total = row.parameters["views"], row.dataset.samples
         shard = fields(session.get_one(Shard, (row.dataset_id, ordinal)), "key", "first")
-    loaded = _loaded(encoder_key, views)
     name = shard["key"].rsplit("/", 1)[1].removesuffix(".parquet")
-    key = f"features/{loaded.fingerprint}/{name}.npy"
+    key = f"features/{_loaded(encoder_key, views).fingerprint}/{name}.npy"
     if not run.objects.exists(key):
         # Also how a cancelled curation ends here instead of embedding on.
         report = reporter(Curation, curation_id, "embed", "embedding the shards", unit="images")
         report(shard["first"], total)
         images = read_shard(run.objects.get(shard["key"]))
-        features = loaded.embedder.of_images(
+        features = _embedder(encoder_key, views).of_images(
             images["data"].to_pylist(),
             images["sample_id"].to_pylist(),
             progress=lambda done, _: report(shard["first"] + done, total),
@@ -169,15 +168,20 @@ def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
 
 @dataclass(frozen=True)
 class _Loaded:
-    embedder: Embedder
+    encoder: Encoder
     fingerprint: str
 
 
 @lru_cache(maxsize=2)
 def _loaded(encoder_key: str, views: int) -> _Loaded:
-    """An encoder ready for use. What the key names never changes, so shard after shard uses what is loaded."""
+    """What the key names never changes, so one shard after another uses what is loaded."""
     encoder = with_views(load_encoder(runtime().objects.get(encoder_key)), views)
-    return _Loaded(Embedder.of(encoder, runtime().settings.device), fingerprint(encoder))
+    return _Loaded(encoder, fingerprint(encoder))
+
+
+@lru_cache(maxsize=1)
+def _embedder(encoder_key: str, views: int) -> Embedder:
+    return Embedder.of(_loaded(encoder_key, views).encoder, runtime().settings.device)
 
 
 @step
@@ -188,7 +192,7 @@ def join_features(curation_id: str, encoder_key: str, keys: list[str]) -> str:
         row = session.get_one(Curation, curation_id)
         dataset_id, parameters, count = row.dataset_id, row.parameters, row.dataset.samples
     loaded = _loaded(encoder_key, parameters["views"])
-    dimension = loaded.embedder.encoder.dimension
+    dimension = loaded.encoder.dimension
     with run.scratch() as folder:
         path = folder / "embeddings.npy"
         joined = np.lib.format.open_memmap(path, "w+", np.float32, (count, dimension))
