@@ -154,13 +154,13 @@ def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
     key = f"features/{_loaded(encoder_key, views).fingerprint}/{name}.npy"
     if not run.objects.exists(key):
         # Also how a cancelled curation ends here instead of embedding on.
-        report = reporter(Curation, curation_id, "embed", "embedding the shards", unit="images")
-        report(shard["first"], total)
+        first = shard["first"]
+        report = reporter(Curation, curation_id, "embed", "embedding", done=first, total=total, unit="images")
         images = read_shard(run.objects.get(shard["key"]))
         features = _embedder(encoder_key, views).of_images(
             images["data"].to_pylist(),
             images["sample_id"].to_pylist(),
-            progress=lambda done, _: report(shard["first"] + done, total),
+            progress=lambda done, _: report(first + done, total),
         )
         run.objects.put_if_absent(key, npy_bytes(features))
     return key

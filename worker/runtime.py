@@ -147,22 +147,29 @@ def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
 
 
 def reporter(
-    model: type[Job], row_id: str, stage: str, message: str = "", unit: str | None = None
+    model: type[Job],
+    row_id: str,
+    stage: str,
+    message: str = "",
+    *,
+    done: int = 0,
+    total: int = 0,
+    unit: str | None = None,
 ) -> Callable[[int, int], None]:
     """A progress callback that writes to the row at most four times a second.
 
-    unit: of what is counted; with it, the message says how many are done in a second, and what time is left.
+    done, total: where this step begins, in the units that the callback counts. unit: their name; with it, the message
+    says how many are done in a second, and what time is left.
     It raises CancelledError once the row is cancelled, which is how a long step learns of it.
     """
     catalog = runtime().catalog
-    advance(catalog, model, row_id, stage=stage, done=0, total=0, message=message)
+    advance(catalog, model, row_id, stage=stage, done=done, total=total, message=message)
     began = last = time.monotonic()
-    first: int | None = None
+    first = done
 
     def report(done: int, total: int) -> None:
-        nonlocal first, last
+        nonlocal last
         now = time.monotonic()
-        first = done if first is None else first
         if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
             pace = "" if unit is None else _pace(done - first, total - done, now - began, unit)
