@@ -43,7 +43,7 @@ def curate_source(
     Raises InputError for what cannot be used as given.
     """
     asked = parse_encoder(encoder)
-    asked.check()
+    asked.check(views)
     with tempfile.TemporaryDirectory(prefix="tamis-") as temporary, steps() as step:
         folder = Path(temporary)
         stored = ingest(open_source(source), _writer(folder), progress=step("ingest"))

@@ -25,7 +25,7 @@ class Kind:
 
     local, server: what follows its name and a colon on the command line and in a request; empty for nothing.
     load: gives the encoder; None for what is trained on the data, and for embeddings, which need none.
-    check: raises InputError for a name that is known to be wrong before any weights are looked for.
+    check: raises InputError for a name that no network has.
     """
 
     local: str
@@ -55,7 +55,10 @@ class EncoderName:
         """Whether there are weights to load: not for what is trained on the data, nor for embeddings."""
         return KINDS[self.kind].load is not None
 
-    def check(self) -> None:
+    def check(self, views: int) -> None:
+        """Raises InputError for what is known to be wrong before any weights are looked for."""
+        if views > 1 and self.kind == "embeddings":
+            raise InputError("Embeddings are taken as they are: they have no views.", "Leave the number of views out.")
         check = KINDS[self.kind].check
         if check is not None:
             check(self)

@@ -36,7 +36,7 @@ MIN_SAMPLES = 4
 def create_curation(
     body: schemas.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.CurationView:
-    _must_be_had(backend, parse_encoder(body.encoder, server=True))
+    _must_be_had(backend, parse_encoder(body.encoder, server=True), body.views)
 
     def make(session: Session) -> Curation:
         row = Curation(
@@ -56,9 +56,9 @@ def create_curation(
     return made
 
 
-def _must_be_had(backend: Backend, asked: EncoderName) -> None:
+def _must_be_had(backend: Backend, asked: EncoderName, views: int) -> None:
     """Raises for an encoder of which it is known at once that no worker will find it."""
-    asked.check()
+    asked.check(views)
     if asked.kind == "checkpoint" and not backend.objects.exists(encoder_place(asked.file)):
         raise NotFoundError(f"There is no encoder {asked.file}.", "POST its file to /encoders.")
 

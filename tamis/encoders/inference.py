@@ -23,7 +23,7 @@ from tamis.images import decode
 Features: TypeAlias = npt.NDArray[np.float32]
 Progress: TypeAlias = Callable[[int, int], None]
 
-# Pixels of a batch: on a CPU few enough that what lies between two layers stays near the cache.
+# Pixels of a batch: enough to keep a device busy, few enough that what lies between two layers takes little memory.
 BATCH_PIXELS = {"cpu": 2**19, "cuda": 2**23}
 MAX_BATCH = 256
 # Batches that are decoded, or being decoded, while one is computed.

@@ -301,6 +301,12 @@ def test_many_batches_are_embedded_in_order_and_counted(photos: list[bytes]) -> 
         assert features[number::3] == pytest.approx(np.broadcast_to(one[number], features[number::3].shape), abs=0.02)
 
 
+def test_embeddings_have_no_views() -> None:
+    parse_encoder("embeddings:own.npy").check(views=1)
+    with pytest.raises(InputError, match="no views"):
+        parse_encoder("embeddings:own.npy").check(views=2)
+
+
 @pytest.mark.parametrize(
     ("text", "server"),
     [
