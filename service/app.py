@@ -14,7 +14,18 @@ from service.dashboard.security import secure
 from service.dashboard.static_files import static_files
 from service.dashboard.views import PageViews
 from service.janitor import sweep_regularly
-from service.routes import curations, datasets, decisions, embeddings, health, jobs, manifests, trainings, uploads
+from service.routes import (
+    curations,
+    datasets,
+    decisions,
+    embeddings,
+    encoders,
+    health,
+    jobs,
+    manifests,
+    trainings,
+    uploads,
+)
 from tamis.settings import Settings
 from tamis.version import __version__
 
@@ -50,7 +61,7 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     secure(app)
     guarded = [Depends(authenticate)]
-    for module in (datasets, uploads, embeddings, curations, manifests, trainings, decisions, jobs):
+    for module in (datasets, uploads, embeddings, encoders, curations, manifests, trainings, decisions, jobs):
         app.include_router(module.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(health.router)
     app.include_router(pages(PageViews(backend)), include_in_schema=False)

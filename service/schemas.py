@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tamis.manifest import STRATEGIES
+from tamis.registry import MAX_VIEWS, encoder_forms
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
 # What a column of either database holds.
@@ -47,7 +48,8 @@ class NewUpload(Request):
 
 class NewCuration(Request):
     dataset: Text
-    encoder: Text = "simclr"
+    encoder: Text = Field("simclr", description=f"One of {', '.join(encoder_forms(server=True))}.")
+    views: int = Field(1, ge=1, le=MAX_VIEWS, description="Views of each image whose features are averaged.")
     classes: Literal["auto"] | Annotated[int, Field(ge=2, lt=2**31)] = "auto"
     pos_high: Literal["auto"] | Share = "auto"
     pos_low: Share = 0.95
@@ -152,6 +154,14 @@ class JobView(JobFields):
     dataset: str
     dataset_name: str
     url: str | None
+
+
+class EncoderView(BaseModel):
+    encoder: str = Field(description="What POST /curations takes.")
+    fingerprint: str
+    architecture: str
+    image_size: int
+    dimension: int
 
 
 class DecisionView(BaseModel):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.errors import InputError, TamisError
+from tamis.registry import MAX_VIEWS, encoder_forms
 from tamis.version import __version__
 
 Result = dict[str, Any] | None
@@ -85,7 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     curate = add("curate", _curate, "Curates a data set without a server and writes a manifest.")
     curate.add_argument("source", help=f"{SOURCE}, or s3://BUCKET/PREFIX")
     curate.add_argument("-o", "--out", type=Path, required=True, help="folder of the manifest")
-    curate.add_argument("--encoder", default="simclr", help="simclr, checkpoint:FILE or embeddings:FILE")
+    curate.add_argument("--encoder", default="simclr", help=f"{', '.join(encoder_forms())} (default: %(default)s)")
+    curate.add_argument("--views", type=_whole(1, MAX_VIEWS), default=1, help="averaged views of each image")
     curate.add_argument("--classes", type=_auto(int), default="auto", help="number of classes r+1, or auto")
     curate.add_argument("--pos-high", type=_auto(float), default="auto", help="share of same-class pairs, or auto")
     curate.add_argument("--pos-low", type=float, default=0.95, help="default: %(default)s")
@@ -132,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("source", help="labelled images: as for `tamis curate`")
 
     bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
-    bench.add_argument("name", choices=["scan", "recut", "memory", "classes", "detect"])
+    bench.add_argument("name", choices=["scan", "recut", "memory", "classes", "detect", "embed"])
     bench.add_argument("--count", type=int, help="samples (default: the documented figure's)")
 
     keys = add("keys", _keys, "Creates, lists and revokes API keys of the server whose data are here.")
@@ -213,6 +215,7 @@ def _curate(options: argparse.Namespace) -> Result:
         strategy=options.strategy,
         fraction=options.fraction,
         epochs=options.epochs,
+        views=options.views,
         seed=options.seed,
     )
     counts = found["counts"]

@@ -132,6 +132,18 @@ class Client:
 
         return _answer(self._retried(send))
 
+    def send_encoder(self, file: str | Path, architecture: str | None = None) -> dict[str, Any]:
+        """Sends a checkpoint; the answer's `encoder` is what `curate` takes. architecture: as torchvision:NAME or
+        timm:NAME, where the weights alone do not tell."""
+        content = Path(file)
+        query = {} if architecture is None else {"architecture": architecture}
+
+        def send() -> httpx.Response:
+            with content.open("rb") as body:
+                return self._http.post("/api/v1/encoders", content=body, params=query, timeout=None)
+
+        return _answer(self._retried(send))
+
     def datasets(self) -> list[dict[str, Any]]:
         return list(self._all("/datasets"))
 

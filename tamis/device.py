@@ -12,3 +12,11 @@ def resolve_device(device: str) -> torch.device:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"The device {device} is not available.", "Use cpu, or install a CUDA build of PyTorch.")
     return torch.device(device)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes bf16 in hardware: a GPU, or a CPU with AVX512-BF16 or AMX; elsewhere it is slower."""
+    if device.type != "cpu":
+        return True
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check is not None)

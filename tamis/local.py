@@ -4,15 +4,18 @@ Like the command line it serves, it stands above the core and may start the trai
 """
 
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tamis.curation import curate
-from tamis.encoders import choose_spec, embed, encoder_bytes, fingerprint, load_embeddings, load_encoder
+from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_embeddings, with_views
 from tamis.errors import InputError
-from tamis.shards import Ingested, ingest
+from tamis.registry import parse_encoder
+from tamis.shards import Ingested, ingest, read_shard
 from tamis.sources import open_source
 from tamis.terminal import Progress, steps
 
@@ -28,30 +31,40 @@ def curate_source(
     strategy: str = "remove",
     fraction: Any = "auto",
     epochs: int | None = None,
+    views: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Writes the manifest of `source` into `out`; returns its counts and the quarantined files with reasons.
 
-    encoder: `simclr` trains one on the images and leaves it as encoder.pt beside the manifest; `checkpoint:FILE` is
-        such a file; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
+    encoder: of a form that tamis/registry.py lists. `simclr` trains one on the images and leaves it as encoder.pt
+        beside the manifest; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
+    views: of each image, whose features are averaged.
 
     Raises InputError for what cannot be used as given.
     """
-    kind, _, file = encoder.partition(":")
-    if (kind, bool(file)) not in {("simclr", False), ("checkpoint", True), ("embeddings", True)}:
-        raise InputError(f"There is no encoder {encoder!r}.", "Use simclr, checkpoint:FILE or embeddings:FILE.")
+    asked = parse_encoder(encoder)
+    asked.check(views)
     with tempfile.TemporaryDirectory(prefix="tamis-") as temporary, steps() as step:
         folder = Path(temporary)
         stored = ingest(open_source(source), _writer(folder), progress=step("ingest"))
-        if kind == "embeddings":
-            array, about = load_embeddings(Path(file)), {"encoder": "embeddings"}
+        if asked.kind == "embeddings":
+            array, about = load_embeddings(Path(asked.file)), {"encoder": asked.label}
             if len(array) != stored.index.num_rows:
                 raise InputError(
-                    f"{file} has {len(array)} rows and {source} {stored.index.num_rows} images.",
+                    f"{asked.file} has {len(array)} rows and {source} {stored.index.num_rows} images.",
                     "Give one row an image, in the order of the samples.",
                 )
         else:
-            array, about = _embedded(kind, file, stored, folder, out, epochs, seed, step)
+            shards = [folder / shard.key for shard in stored.shards]
+            if asked.loads:
+                model = asked.load(Path)
+            else:
+                model = _trained(stored, shards, folder, epochs, seed, step)
+                out.mkdir(parents=True, exist_ok=True)
+                (out / "encoder.pt").write_bytes(encoder_bytes(model))
+            model = with_views(model, views)
+            array = _embedded(model, shards, stored.index.num_rows, step("embed"))
+            about = {"encoder": asked.label, "encoder_fingerprint": fingerprint(model)}
         result = curate(
             array, classes=classes, pos_high=pos_high, pos_low=pos_low, seed=seed, progress=step("compare pairs")
         )
@@ -62,7 +75,14 @@ def curate_source(
         provenance={
             "dataset": stored.fingerprint,
             "encoder": {**about, "dimension": int(array.shape[1])},
-            "request": {"encoder": kind, "classes": classes, "pos_high": pos_high, "pos_low": pos_low, "seed": seed},
+            "request": {
+                "encoder": asked.label,
+                "classes": classes,
+                "pos_high": pos_high,
+                "pos_low": pos_low,
+                "views": views,
+                "seed": seed,
+            },
         },
     )
     manifest.write(out)
@@ -74,25 +94,33 @@ def curate_source(
     }
 
 
-def _embedded(
-    kind: str, file: str, stored: Ingested, folder: Path, out: Path, epochs: int | None, seed: int, step: Any
-) -> tuple[np.ndarray[Any, Any], dict[str, str]]:
+def _trained(
+    stored: Ingested,
+    shards: Sequence[Path],
+    folder: Path,
+    epochs: int | None,
+    seed: int,
+    step: Callable[[str], Progress],
+) -> Encoder:
     from trainer.data import ImageSet
     from trainer.run import train_encoder
 
-    shards = [folder / shard.key for shard in stored.shards]
-    count = stored.index.num_rows
-    decode: Progress = step("decode")
-    if kind == "checkpoint":
-        encoder = load_encoder(Path(file))
-        images = ImageSet.from_shards(shards, count, encoder.spec.image_size, folder, progress=decode)
-    else:
-        spec = choose_spec(stored.index["width"].to_numpy(), stored.index["height"].to_numpy())
-        images = ImageSet.from_shards(shards, count, spec.image_size, folder, progress=decode)
-        encoder = train_encoder(images, spec, epochs=epochs, seed=seed, progress=step("train encoder"))
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "encoder.pt").write_bytes(encoder_bytes(encoder))
-    return embed(encoder, images.pixels), {"encoder": kind, "encoder_fingerprint": fingerprint(encoder)}
+    spec = choose_spec(stored.index["width"].to_numpy(), stored.index["height"].to_numpy())
+    images = ImageSet.from_shards(shards, stored.index.num_rows, spec.image_size, folder, progress=step("decode"))
+    return train_encoder(images, spec, epochs=epochs, seed=seed, progress=step("train encoder"))
+
+
+def _embedded(encoder: Encoder, shards: Sequence[Path], count: int, progress: Progress) -> npt.NDArray[np.float32]:
+    embedder = Embedder.of(encoder)
+    features = np.empty((count, encoder.dimension), np.float32)
+    first = 0
+    for shard in shards:
+        images = read_shard(shard)
+        last = first + images.num_rows
+        features[first:last] = embedder.of_images(images["data"].to_pylist(), images["sample_id"].to_pylist())
+        progress(last, count)
+        first = last
+    return features
 
 
 def _writer(folder: Path) -> Any:

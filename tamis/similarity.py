@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from tamis.checkpoint import Checkpoint
-from tamis.device import resolve_device
+from tamis.device import has_bf16, resolve_device
 from tamis.errors import InputError
 from tamis.histogram import Histogram, exact_edges
 from tamis.rows import Embeddings, Rows, as_rows
@@ -154,9 +154,7 @@ def seconds_needed(rows: Rows, columns: int | None, method: Method) -> float:
 
 def computes_bf16(count: int) -> bool:
     """Whether a scan of so many samples computes in bf16 on this machine."""
-    # AVX512-BF16 and AMX; elsewhere bf16 is emulated and slower than float32.
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return count > FLOAT32_LIMIT and any(check() for check in checks if check is not None)
+    return count > FLOAT32_LIMIT and has_bf16(torch.device("cpu"))
 
 
 @dataclass(frozen=True)

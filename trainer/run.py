@@ -13,6 +13,7 @@ from PIL import Image
 
 from tamis.checkpoint import Checkpoint, FileCheckpoint
 from tamis.encoders import (
+    Embedder,
     Encoder,
     EncoderSpec,
     choose_spec,
@@ -20,7 +21,6 @@ from tamis.encoders import (
     encoder_bytes,
     fingerprint,
     load_encoder,
-    to_pixels,
 )
 from tamis.errors import InputError
 from tamis.images import decode
@@ -177,6 +177,7 @@ def probe_checkpoint(checkpoint: Path, source: str | Path, progress: Progress | 
     skipped. Raises InputError for what is no encoder or no source, or when no image is left.
     """
     encoder = load_encoder(checkpoint)
+    embedder = Embedder.of(encoder)
     entries = open_source(source)
     features: list[npt.NDArray[np.float32]] = []
     labels: list[str | None] = []
@@ -187,16 +188,16 @@ def probe_checkpoint(checkpoint: Path, source: str | Path, progress: Progress | 
         if isinstance(entry, Refused) or (image := _decoded(entry.data)) is None:
             skipped += 1
         else:
-            block.append(to_pixels(image, encoder.spec.image_size))
+            block.append(encoder.spec.pixels(image))
             labels.append(entry.label)
             sha256.append(hashlib.sha256(entry.data).hexdigest())
         if len(block) == EMBED_BLOCK:
-            features.append(embed(encoder, np.stack(block)))
+            features.append(embedder.of_pixels(np.stack(block)))
             block.clear()
         if progress is not None:
             progress(done, entries.total or 0)
     if block:
-        features.append(embed(encoder, np.stack(block)))
+        features.append(embedder.of_pixels(np.stack(block)))
     if not features:
         raise InputError(f"{source} holds no image that can be decoded.", "Give a folder or archive of images.")
     probe = linear_probe(np.concatenate(features), labels, sha256)

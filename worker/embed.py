@@ -1,9 +1,11 @@
-"""The embed stage of a curation: the encoder is trained on the data set itself, then its shards fan out over the gpu
-queue. Encoder, features and embeddings are objects keyed by what they were made of, so none is ever made twice."""
+"""The embed stage of a curation: the encoder is loaded, or trained on the data set itself; then its shards fan out
+over the gpu queue. Encoder, features and embeddings are objects keyed by what they were made of: none is made twice."""
 
 import hashlib
 import io
 import json
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,22 +13,25 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 
 from tamis.curation import npy_bytes
-from tamis.encoders import choose_spec, embed, encoder_bytes, fingerprint, load_encoder, to_pixels
-from tamis.images import decode
+from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_encoder, with_views
+from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.shards import read_shard
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Embedding, Shard, new_id
 from trainer.data import ImageSet
 from trainer.run import train_encoder
-from worker.runtime import StoredCheckpoint, reporter, runtime, step
+from worker.runtime import StoredCheckpoint, fields, reporter, runtime, step
 
 
 def embed_dataset(curation_id: str) -> str:
     """Part of the curation workflow: returns the id of the embedding that the curation asks for, made if need be."""
-    known = find_embedding(curation_id)
+    known = find_embedding(curation_id, None)
     if known is not None:
         return known
-    encoder_key = _child("encoder", curation_id, "", train_on_data, curation_id).get_result()
+    encoder_key = _child("encoder", curation_id, "", make_encoder, curation_id).get_result()
+    known = find_embedding(curation_id, encoder_key)
+    if known is not None:
+        return known
     ordinals = list_shards(curation_id)
     handles = [_child("features", curation_id, str(n), embed_shard, curation_id, encoder_key, n) for n in ordinals]
     return join_features(curation_id, encoder_key, [handle.get_result() for handle in handles])
@@ -38,21 +43,33 @@ def _child(kind: str, curation_id: str, part: str, workflow: Any, *arguments: An
 
 
 @step
-def find_embedding(curation_id: str) -> str | None:
-    """The embedding that the curation can use as it is: one the user brought, or one made for an earlier curation."""
+def find_embedding(curation_id: str, encoder_key: str | None) -> str | None:
+    """The embedding that the curation can use as it is: one the user brought, or one made for an earlier curation.
+
+    encoder_key: of the curation's encoder, None where it is not known before it is made.
+    """
     with runtime().catalog.session() as session:
         row = session.get_one(Curation, curation_id)
         if row.embedding_id is not None:
             return row.embedding_id
-        return session.scalar(
-            sa.select(Embedding.id).where(
-                Embedding.dataset_id == row.dataset_id, Embedding.encoder_key == _encoder_key(row)
-            )
-        )
+        key = encoder_key or _recipe_key(row)
+        dataset_id, views = row.dataset_id, row.parameters["views"]
+    if key is None or not runtime().objects.exists(key):
+        return None
+    made = sa.select(Embedding.id).where(
+        Embedding.dataset_id == dataset_id, Embedding.encoder_fingerprint == _loaded(key, views).fingerprint
+    )
+    with runtime().catalog.session() as session:
+        return session.scalar(made)
 
 
-def _encoder_key(row: Curation) -> str:
-    """The encoder's place, known before it is trained: it is determined by the images and the recipe."""
+def _recipe_key(row: Curation) -> str | None:
+    """The place of an encoder that is trained on the data, known before it is: the images and the recipe determine it.
+
+    None for other encoders, whose place is their fingerprint.
+    """
+    if row.parameters["encoder"] != "simclr":
+        return None
     recipe = {name: row.parameters[name] for name in ("encoder", "epochs", "seed")}
     content = json.dumps({"dataset": row.dataset.fingerprint, **recipe}, sort_keys=True)
     return f"encoders/{hashlib.sha256(content.encode()).hexdigest()}.pt"
@@ -67,23 +84,40 @@ def list_shards(curation_id: str) -> list[int]:
 
 
 @DBOS.workflow(name="encoder")
-def train_on_data(curation_id: str) -> str:
-    return train_and_store(curation_id)
+def make_encoder(curation_id: str) -> str:
+    return load_or_train(curation_id)
 
 
 @step
-def train_and_store(curation_id: str) -> str:
+def load_or_train(curation_id: str) -> str:
+    """Brings the encoder to its place among the objects, where every worker finds it."""
+    with runtime().catalog.session() as session:
+        asked = parse_encoder(session.get_one(Curation, curation_id).parameters["encoder"], server=True)
+    return _load_and_store(curation_id, asked) if asked.loads else _train_and_store(curation_id)
+
+
+def _load_and_store(curation_id: str, asked: EncoderName) -> str:
+    objects = runtime().objects
+    reporter(Curation, curation_id, "load encoder", f"loading {asked.label}")
+    encoder = asked.load(lambda sent: objects.get(encoder_place(sent)))
+    key = encoder_place(fingerprint(encoder))
+    objects.put_if_absent(key, encoder_bytes(encoder))
+    return key
+
+
+def _train_and_store(curation_id: str) -> str:
     run = runtime()
     with run.catalog.session() as session:
         row = session.get_one(Curation, curation_id)
-        key, parameters = _encoder_key(row), dict(row.parameters)
+        key, parameters = _recipe_key(row), dict(row.parameters)
         index_key, count = row.dataset.index_key, row.dataset.samples
         shard_keys = session.scalars(
             sa.select(Shard.key).where(Shard.dataset_id == row.dataset_id).order_by(Shard.ordinal)
         ).all()
+    assert key is not None
+    assert index_key is not None
     if run.objects.exists(key):
         return key
-    assert index_key is not None
     spec = choose_spec(*run.image_sizes(index_key))
     checkpoint = StoredCheckpoint(run.objects, f"checkpoints/{workflow_id('encoder', curation_id)}.pt")
     decoding = reporter(Curation, curation_id, "decode", "decoding images for training")
@@ -113,32 +147,55 @@ def embed_shard(curation_id: str, encoder_key: str, ordinal: int) -> str:
 def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
     run = runtime()
     with run.catalog.session() as session:
-        dataset_id = session.get_one(Curation, curation_id).dataset_id
-        shard_key = session.get_one(Shard, (dataset_id, ordinal)).key
-        total = session.scalar(sa.select(sa.func.count()).where(Shard.dataset_id == dataset_id)) or 0
-    encoder = load_encoder(run.objects.get(encoder_key))
-    shard = shard_key.rsplit("/", 1)[1].removesuffix(".parquet")
-    key = f"features/{fingerprint(encoder)}/{shard}.npy"
+        row = session.get_one(Curation, curation_id)
+        views, total = row.parameters["views"], row.dataset.samples
+        shard = fields(session.get_one(Shard, (row.dataset_id, ordinal)), "key", "first")
+    name = shard["key"].rsplit("/", 1)[1].removesuffix(".parquet")
+    key = f"features/{_loaded(encoder_key, views).fingerprint}/{name}.npy"
     if not run.objects.exists(key):
         # Also how a cancelled curation ends here instead of embedding on.
-        reporter(Curation, curation_id, "embed", "embedding the shards")(ordinal, total)
-        images = read_shard(run.objects.get(shard_key))["data"]
-        pixels = np.stack([to_pixels(decode(data.as_py()), encoder.spec.image_size) for data in images])
-        run.objects.put_if_absent(key, npy_bytes(embed(encoder, pixels, device=run.settings.device)))
+        first = shard["first"]
+        report = reporter(Curation, curation_id, "embed", "embedding images", done=first, total=total)
+        images = read_shard(run.objects.get(shard["key"]))
+        features = _embedder(encoder_key, views).of_images(
+            images["data"].to_pylist(),
+            images["sample_id"].to_pylist(),
+            progress=lambda done, _: report(first + done, total),
+        )
+        run.objects.put_if_absent(key, npy_bytes(features))
     return key
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    encoder: Encoder
+    fingerprint: str
+
+
+@lru_cache(maxsize=2)
+def _loaded(encoder_key: str, views: int) -> _Loaded:
+    """What the key names never changes, so one shard after another uses what is loaded."""
+    encoder = with_views(load_encoder(runtime().objects.get(encoder_key)), views)
+    return _Loaded(encoder, fingerprint(encoder))
+
+
+@lru_cache(maxsize=1)
+def _embedder(encoder_key: str, views: int) -> Embedder:
+    return Embedder.of(_loaded(encoder_key, views).encoder, runtime().settings.device)
 
 
 @step
 def join_features(curation_id: str, encoder_key: str, keys: list[str]) -> str:
     """One array of all shards' features, and the catalogue row that stands for it."""
     run = runtime()
-    encoder = load_encoder(run.objects.get(encoder_key))
     with run.catalog.session() as session:
         row = session.get_one(Curation, curation_id)
-        dataset_id, encoder_name, count = row.dataset_id, row.parameters["encoder"], row.dataset.samples
+        dataset_id, parameters, count = row.dataset_id, row.parameters, row.dataset.samples
+    loaded = _loaded(encoder_key, parameters["views"])
+    dimension = loaded.encoder.dimension
     with run.scratch() as folder:
         path = folder / "embeddings.npy"
-        joined = np.lib.format.open_memmap(path, "w+", np.float32, (count, encoder.dimension))
+        joined = np.lib.format.open_memmap(path, "w+", np.float32, (count, dimension))
         start = 0
         for key in keys:
             part = np.load(io.BytesIO(run.objects.get(key)))
@@ -149,7 +206,8 @@ def join_features(curation_id: str, encoder_key: str, keys: list[str]) -> str:
             stored = f"embeddings/{hashlib.file_digest(file, 'sha256').hexdigest()}.npy"
         if not run.objects.exists(stored):
             run.objects.put(stored, path)
-    return _publish(dataset_id, encoder_name, fingerprint(encoder), encoder_key, encoder.dimension, count, stored)
+    label = parse_encoder(parameters["encoder"], server=True).label
+    return _publish(dataset_id, label, loaded.fingerprint, encoder_key, dimension, count, stored)
 
 
 def _publish(

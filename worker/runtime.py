@@ -16,6 +16,7 @@ from dbos import DBOS
 from dbos import error as dbos_error
 
 from tamis.errors import CancelledError, NotFoundError, TamisError
+from tamis.pace import pace
 from tamis.scan import Progress
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
@@ -147,14 +148,22 @@ def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
         log.info("%s failed after it was cancelled: %s", row_id, cause)
 
 
-def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Progress:
-    """A progress callback that writes to the row at most four times a second.
+def reporter(
+    model: type[Job], row_id: str, stage: str, message: str = "", *, done: int = 0, total: int = 0
+) -> Progress:
+    """A progress callback that writes to the row at most four times a second, with the pace behind the message.
 
+    done, total: where this step begins, in the units that the callback counts.
     It raises CancelledError once the row is cancelled, which is how a long step learns of it.
     """
-    catalog = runtime().catalog
-    advance(catalog, model, row_id, stage=stage, done=0, total=0, message=message)
-    return throttled(lambda done, total: advance(catalog, model, row_id, done=done, total=total))
+    catalog, words = runtime().catalog, pace()
+    advance(catalog, model, row_id, stage=stage, done=done, total=total, message=message)
+
+    def tell(done: int, total: int) -> None:
+        told = ", ".join(filter(None, (message, words(done, total))))
+        advance(catalog, model, row_id, done=done, total=total, message=told)
+
+    return throttled(tell)
 
 
 def throttled(report: Progress) -> Progress:

@@ -4,6 +4,7 @@ from typing import Any
 
 from dbos import DBOS
 
+from tamis.registry import encoder_place
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Manifest, Metric, Training
 from trainer.run import train_manifest
@@ -42,11 +43,11 @@ def train(training_id: str) -> None:
             checkpoint=checkpoint,
             shards=run.objects.get,
         )
-        encoder_key = f"encoders/{result.encoder_fingerprint}.pt"
-        run.objects.put_if_absent(encoder_key, result.encoder.read_bytes())
+        key = encoder_place(result.encoder_fingerprint)
+        run.objects.put_if_absent(key, result.encoder.read_bytes())
     with run.catalog.session() as session:
         row = session.get_one(Training, training_id, with_for_update=True)
-        row.result = {**result.as_json(), "encoder": encoder_key}
+        row.result = {**result.as_json(), "encoder": key}
         row.succeed(result.describe())
     checkpoint.discard()
 

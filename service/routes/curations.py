@@ -22,20 +22,22 @@ from service.routes.common import (
     located,
 )
 from service.views import curation_view, found
-from tamis.errors import ConflictError, InputError
+from tamis.errors import ConflictError, InputError, NotFoundError
+from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.store.catalog import cancel
 from tamis.store.schema import Curation, Dataset, Embedding, new_id
 
 router = APIRouter(prefix="/curations", tags=["curations"])
 
 MIN_SAMPLES = 4
-ENCODERS = ("simclr", "embeddings")
 
 
 @router.post("", status_code=202)
 def create_curation(
     body: schemas.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.CurationView:
+    _must_be_had(backend, parse_encoder(body.encoder, server=True), body.views)
+
     def make(session: Session) -> Curation:
         row = Curation(
             id=new_id("cu"),
@@ -54,10 +56,16 @@ def create_curation(
     return made
 
 
+def _must_be_had(backend: Backend, asked: EncoderName, views: int) -> None:
+    """Raises for an encoder of which it is known at once that no worker will find it."""
+    asked.check(views)
+    if asked.kind == "checkpoint" and not backend.objects.exists(encoder_place(asked.file)):
+        raise NotFoundError(f"There is no encoder {asked.file}.", "POST its file to /encoders.")
+
+
 def _embedding_to_use(session: Session, body: schemas.NewCuration) -> str | None:
     """The embedding the user brought, where the request asks for it. Raises when the data set cannot be curated."""
-    if body.encoder not in ENCODERS:
-        raise InputError(f"There is no encoder {body.encoder!r}.", f"Use one of {', '.join(ENCODERS)}.")
+    asked = parse_encoder(body.encoder, server=True)
     dataset = found(session, Dataset, body.dataset)
     if dataset.state != "succeeded":
         raise ConflictError(f"Data set {dataset.id} is {dataset.state}.", "Wait until its images are stored.")
@@ -65,7 +73,7 @@ def _embedding_to_use(session: Session, body: schemas.NewCuration) -> str | None
         raise InputError(
             f"Data set {dataset.id} has {dataset.samples} images.", f"A curation compares at least {MIN_SAMPLES}."
         )
-    if body.encoder != "embeddings":
+    if asked.kind != "embeddings":
         return None
     brought = session.scalar(
         sa.select(Embedding.id)

@@ -11,11 +11,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from harness import Server, await_line, tamis_process, until
 from samples import digit_embeddings, digit_files, write_folder, write_tar
+from torchvision.models import resnet18
 
 import tamis
+from benchmarks.embed import run as embed_benchmark
 from tamis.cli import build_parser, main
+from tamis.encoders import fingerprint, load_encoder, with_views
 
 COUNT = 60
 
@@ -164,6 +168,21 @@ def test_curating_with_embeddings_twice_gives_the_same_bytes_and_nothing_but_the
     assert manifest.description["classes"] == 10
 
 
+@pytest.mark.parametrize("form", ["torchvision:resnet18@{}", "checkpoint:{}"])
+def test_curating_with_weights_from_a_file(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(resnet18().state_dict(), weights)
+    write_folder(tmp_path / "photos", digit_files(8))
+    asked = ["--encoder", form.format(weights), "--views", "2", "--classes", "2", "--json"]
+    assert main(["curate", str(tmp_path / "photos"), "-o", str(tmp_path / "out"), *asked]) == 0
+    assert last_json(capsys.readouterr().out)["counts"]["samples"] == 8
+    description = tamis.read_manifest(tmp_path / "out").description
+    expected = fingerprint(with_views(load_encoder(weights), 2))
+    named = form.partition("@")[0].partition(":{")[0]
+    assert description["encoder"] == {"encoder": named, "encoder_fingerprint": expected, "dimension": 512}
+    assert (description["request"]["encoder"], description["request"]["views"]) == (named, 2)
+
+
 def test_curate_train_and_probe_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command ends with one JSON object on its last line, which says where the next one begins."""
 
@@ -260,6 +279,14 @@ def test_every_command_takes_json_and_says_what_it_does(capsys: pytest.CaptureFi
             main([name, "--help"])
         assert ended.value.code == 0
         assert "--json" in capsys.readouterr().out
+
+
+def test_the_embedding_benchmark_compares_the_same_features() -> None:
+    figures = dict(embed_benchmark(count=8, rounds=1, image_size=32))
+    for name in ("resnet18", "torchvision:resnet18"):
+        assert set(figures[name]["ours_as_share_of"]) == {"network alone", "network alone, f32", "DataLoader, f32"}
+        assert figures[name]["least_cosine_to_f32"] > 0.999
+    assert build_parser().parse_args(["bench", "embed"]).name == "embed"
 
 
 def test_a_benchmark_ends_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:

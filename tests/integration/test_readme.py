@@ -19,12 +19,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from harness import await_line, tamis_process, until
 from samples import digit_embeddings, digit_files, write_folder
+from torchvision.models import resnet18
 
 import tamis
 from tamis.cli import SERVER, build_parser, main
 from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA
+from tamis.registry import encoder_forms
 from tamis.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +135,11 @@ def test_every_command_and_python_block_does_what_the_readme_says(
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "photos", digit_files(COUNT))
     np.save(tmp_path / "embeddings.npy", digit_embeddings(COUNT))
+    # What torchvision would download, at its place and with its name.
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    weights = tmp_path / "torch" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save(resnet18().state_dict(), weights)
     stand_ins = {
         "TAMIS_DATABASE_URL": postgres_url,
         "TAMIS_OBJECT_STORE": f"s3://{bucket}/readme",
@@ -149,7 +157,8 @@ def test_every_command_and_python_block_does_what_the_readme_says(
             for words in commands(block):
                 reader.type(words)
     strategies = {"curated": "remove", "treated": "combined", "own": "remove", "downloaded": "remove"}
-    for folder, strategy in {**strategies, "pruned": "remove", "from-client": "combined"}.items():
+    others = {"pruned": "remove", "from-client": "combined", "pretrained": "remove"}
+    for folder, strategy in {**strategies, **others}.items():
         manifest = tamis.read_manifest(tmp_path / folder)
         assert (manifest.samples.num_rows, manifest.description["strategy"]) == (COUNT, strategy)
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"baseline", "curated", "downloaded"}
@@ -193,6 +202,13 @@ def test_files_named_in_the_text_exist() -> None:
     for name in (*pictures, *re.findall(r"\b[A-Z]+\.md\b", README)):
         assert (ROOT / name).is_file(), name
     assert all((ROOT / name).stat().st_size < 200_000 for name in pictures)
+
+
+def test_every_form_of_an_encoder_is_in_the_table() -> None:
+    rows = "".join(line for line in README.splitlines() if line.startswith("| `"))
+    for form in encoder_forms():
+        for each in {form.replace("[@FILE]", ""), form.replace("[@FILE]", "@FILE")}:
+            assert f"`{each}`" in rows
 
 
 def test_the_table_of_settings_is_that_of_the_program() -> None:

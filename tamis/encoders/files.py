@@ -1,0 +1,159 @@
+"""Checkpoint files of any origin to encoders; only tensors and plain values are read, and no code in them is run."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tamis.encoders.encoder import FORMAT, Encoder, build_encoder
+from tamis.encoders.matching import State, match
+from tamis.encoders.networks import build_network, library_spec
+from tamis.encoders.spec import EncoderSpec
+from tamis.errors import InputError
+
+# Recognised by the names and shapes of their weights.
+RECOGNISED = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d"),
+    *("vit_b_16", "convnext_tiny"),
+)
+# ResNets with a 3 x 3 stem are trained on CIFAR, and images are shown to them as CIFAR's.
+CIFAR = {"image_size": 32, "mean": (0.4914, 0.4822, 0.4465), "deviation": (0.247, 0.2435, 0.2616)}
+PLAIN = ("resnet18", "resnet50")
+# Where training programs put the weights within what they save.
+NESTED = ("state_dict", "model_state_dict", "model", "teacher")
+HINT = (
+    "Give an encoder.pt of Tamis, or a state dict of a torchvision or timm network as .pt, .pth or .safetensors; "
+    "torchvision:NAME@FILE and timm:NAME@FILE say which network it is."
+)
+
+
+def load_encoder(content: bytes | Path, architecture: str | None = None) -> Encoder:
+    """The encoder in a file or its content, on the CPU, in evaluation mode.
+
+    Takes what `encoder_bytes` wrote, and state dicts by torch or safetensors, alone or in a training's checkpoint;
+    prefixes are found, and heads left out. architecture: which network it is, as `torchvision:vit_b_16`; without it the
+    metadata of a safetensors file say so (`tamis`: the fields of an EncoderSpec as JSON), or the weights do.
+    Pickled objects and TorchScript are refused. Raises InputError that names what is missing or not expected.
+    """
+    spec = None if architecture is None else library_spec(architecture)
+    name = "The checkpoint"
+    try:
+        if isinstance(content, Path):
+            name = str(content)
+            content = content.read_bytes()
+        return _encoder(content, spec).eval()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}.", HINT) from error
+    except InputError as error:
+        raise InputError(f"{name}: {error.message}", error.hint or HINT) from error
+    except (AttributeError, KeyError, TypeError, IndexError, RuntimeError, ValueError) as error:
+        raise InputError(f"{name} holds something else than an encoder.", HINT) from error
+
+
+def _encoder(content: bytes, spec: EncoderSpec | None) -> Encoder:
+    if _is_safetensors(content):
+        described, weights = _safetensors(content)
+        if spec is None and described is not None:
+            spec = _spec(json.loads(described))
+    else:
+        stored = _torch(content)
+        if isinstance(stored, Mapping) and isinstance(stored.get("format"), str):
+            return _own(stored)
+        weights = _weights(stored)
+    encoder = build_encoder(_recognised(weights) if spec is None else spec, 0)
+    found = match(weights, encoder.trunk)
+    if found.problems:
+        raise InputError(f"It does not fit {encoder.spec.architecture}: {'; '.join(found.problems)}.")
+    encoder.trunk.load_state_dict(found.weights)
+    return encoder
+
+
+def _own(stored: Mapping[str, Any]) -> Encoder:
+    if stored["format"] != FORMAT:
+        raise InputError(f"Its format is {stored['format']!r}; this version reads {FORMAT!r}.")
+    encoder = build_encoder(_spec(stored["spec"]), 0)
+    encoder.load_state_dict(stored["state"])
+    return encoder
+
+
+def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
+    # JSON knows no tuples.
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return EncoderSpec(**plain)
+
+
+def _torch(content: bytes) -> Any:
+    if _is_torchscript(content):
+        raise InputError("It is TorchScript, which is a program.", "Save the model's state_dict() instead.")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
+        raise InputError("It is not an encoder checkpoint, or holds more than tensors and plain values.") from error
+
+
+def _is_torchscript(content: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _is_safetensors(content: bytes) -> bool:
+    return content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8
+
+
+def _safetensors(content: bytes) -> tuple[str | None, State]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise InputError(
+            "It is a safetensors file, and safetensors is not installed.",
+            "Install it with `pip install 'tamis[safetensors]'`.",
+        ) from error
+    try:
+        weights: State = load(content)
+    except SafetensorError as error:
+        raise InputError(f"It is a damaged safetensors file ({error}).") from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header.get("__metadata__", {}).get("tamis"), weights
+
+
+def _weights(stored: Any) -> State:
+    for name in NESTED:
+        if isinstance(stored.get(name), Mapping):
+            stored = stored[name]
+    weights = {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
+    if not weights:
+        raise InputError("It holds no weights by name.")
+    return weights
+
+
+def _recognised(state: State) -> EncoderSpec:
+    """The spec of the network that the weights fit; what fits almost is named, with what is wrong."""
+    fits = [(match(state, network), spec) for network, spec in _known()]
+    best, spec = min(fits, key=lambda fit: fit[0].wrong)
+    if not best.problems:
+        return spec
+    if best.found:
+        raise InputError(f"It is most like {spec.architecture}, but {'; '.join(best.problems)}.")
+    raise InputError(
+        f"Its weights are of no network that Tamis recognises: {', '.join(list(state)[:3])}...",
+        f"Say which it is with torchvision:NAME@FILE or timm:NAME@FILE. Recognised are {', '.join(RECOGNISED)}.",
+    )
+
+
+@cache
+def _known() -> list[tuple[nn.Module, EncoderSpec]]:
+    """Networks without memory for their weights, and how images are shown to each."""
+    specs = [library_spec(f"torchvision:{name}") for name in RECOGNISED]
+    specs += [EncoderSpec(name, **CIFAR) for name in PLAIN]  # type: ignore[arg-type]  # of several types
+    with torch.device("meta"):
+        return [(build_network(spec)[0], spec) for spec in specs]
