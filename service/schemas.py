@@ -1,10 +1,12 @@
 """What crosses the network: request bodies and answers, as OpenAPI describes them."""
 
 from datetime import datetime
+from enum import IntEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from tamis.images import THUMBNAIL_SIZES
 from tamis.manifest import STRATEGIES
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
@@ -59,6 +61,10 @@ class NewManifest(Request):
 
 
 assert set(STRATEGIES) == {"remove", "margin", "temperature", "combined"}
+
+
+class ThumbnailSize(IntEnum):
+    GRID, PAIR = THUMBNAIL_SIZES
 
 
 class NewTraining(Request):

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from harness import Server, serving
+from PIL import Image
 from samples import digit_embeddings, digit_files, write_tar
 
 import tamis
@@ -63,11 +64,35 @@ def test_a_data_set_is_stored_with_its_samples_and_thumbnails(stack: Server, dat
         following = client.get(f"/datasets/{dataset}/samples", params={"limit": 7, "cursor": page["next"]}).json()
         assert following["items"][0]["sample_id"] == digit_files(COUNT)[7][0]
         assert client.get(f"/datasets/{dataset}/samples/3").json()["label"] == digit_files(COUNT)[3][0][0]
-        thumbnail = client.get(f"/datasets/{dataset}/samples/3/thumbnail")
-        assert thumbnail.headers["content-type"] == "image/webp"
-        assert thumbnail.content[:4] == b"RIFF"
         assert client.get(f"/datasets/{dataset}/samples/{COUNT}").status_code == 404
         assert client.get(f"/datasets/{dataset}/quarantine").json()["items"] == []
+
+
+def test_thumbnails_come_in_two_sizes_and_are_fetched_once(stack: Server, tmp_path: Path) -> None:
+    photo = io.BytesIO()
+    Image.radial_gradient("L").resize((400, 200)).save(photo, "JPEG")
+    files = (digit_files(1)[0], ("photo.jpg", photo.getvalue()))
+    uploaded = stack.client.upload(write_tar(tmp_path / "mixed.tar", files), "mixed")
+    stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)
+    with http(stack) as client:
+        samples = f"/datasets/{uploaded['id']}/samples"
+        digit = client.get(f"{samples}/0/thumbnail", params={"size": 192})
+        assert digit.headers["content-type"] == "image/png"
+        assert digit.content == files[0][1]
+        seen = set()
+        for query, size in (({}, (96, 48)), ({"size": 96}, (96, 48)), ({"size": 192}, (192, 96))):
+            answer = client.get(f"{samples}/1/thumbnail", params=query)
+            assert answer.headers["content-type"] == "image/webp"
+            assert "immutable" in answer.headers["cache-control"]
+            assert Image.open(io.BytesIO(answer.content)).size == size
+            seen.add(answer.headers["etag"])
+            again = client.get(
+                f"{samples}/1/thumbnail", params=query, headers={"if-none-match": answer.headers["etag"]}
+            )
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
+        assert len(seen) == 2
+        assert client.get(f"{samples}/1/thumbnail", params={"size": 97}).status_code == 422
+        assert client.get(f"{samples}/2/thumbnail").status_code == 404
 
 
 def test_pairs_are_paged_sorted_and_filtered(stack: Server, curation: str) -> None:
