@@ -58,6 +58,9 @@ class NewCuration(Request):
 class NewManifest(Request):
     strategy: Literal["remove", "margin", "temperature", "combined"] = "remove"
     fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    duplicates: Literal["keep", "exact", "near"] = Field(
+        "keep", description="exact drops all but the first of equal files, near those that look alike as well."
+    )
 
 
 assert set(STRATEGIES) == {"remove", "margin", "temperature", "combined"}

@@ -15,6 +15,7 @@ Result = dict[str, Any] | None
 DONE, FAILED, USAGE = 0, 1, 2
 SERVER = "http://127.0.0.1:8080"
 MAX_SEED = 2**31 - 1
+DUPLICATES = ["keep", "exact", "near"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_argument("--pos-low", type=float, default=0.95, help="default: %(default)s")
     curate.add_argument("--strategy", default="remove", choices=["remove", "margin", "temperature", "combined"])
     curate.add_argument("--fraction", type=_auto(float), default="auto", help="share to remove, or auto")
+    curate.add_argument("--duplicates", default="keep", choices=DUPLICATES, help="which to drop (default: %(default)s)")
     curate.add_argument("--epochs", type=int, help="training length of the simclr encoder")
     curate.add_argument("--seed", type=_whole(0, MAX_SEED), default=0)
 
@@ -111,6 +113,9 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the manifest")
             sub.add_argument("--strategy", default="remove", choices=["remove", "margin", "temperature", "combined"])
             sub.add_argument("--fraction", type=_auto(float), default="auto", help="share to remove, or auto")
+            sub.add_argument(
+                "--duplicates", default="keep", choices=DUPLICATES, help="which to drop (default: %(default)s)"
+            )
 
     train = add("train", _train, "Trains SimCLR on a manifest and reports a linear probe where labels exist.")
     train.add_argument("manifest", type=Path, help="folder of the manifest")
@@ -207,11 +212,14 @@ def _curate(options: argparse.Namespace) -> Result:
         pos_low=options.pos_low,
         strategy=options.strategy,
         fraction=options.fraction,
+        duplicates=options.duplicates,
         epochs=options.epochs,
         seed=options.seed,
     )
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
+    if counts["equal_files"] or counts["near_duplicates"]:
+        print(f"duplicates: {counts['equal_files']} equal files, {counts['near_duplicates']} nearly equal images")
     for row in found["quarantine"]:
         print(f"left out {row['name']}: {row['reason']}")
     return found
@@ -259,7 +267,13 @@ def _manifest(options: argparse.Namespace) -> Result:
     from tamis.manifest import read_manifest
 
     with _client(options) as client:
-        folder = client.manifest(options.id, options.out, strategy=options.strategy, fraction=options.fraction)
+        folder = client.manifest(
+            options.id,
+            options.out,
+            strategy=options.strategy,
+            fraction=options.fraction,
+            duplicates=options.duplicates,
+        )
     counts = read_manifest(folder).description["counts"]
     print(f"{folder}: {counts['kept']} of {counts['samples']} samples kept")
     return {"path": str(folder), "counts": counts}

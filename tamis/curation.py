@@ -25,6 +25,7 @@ from tamis.difficulty import (
     most_difficult,
     thresholds_at,
 )
+from tamis.duplicates import near_duplicates
 from tamis.errors import InputError
 from tamis.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
 from tamis.histogram import Histogram, exact_edges
@@ -54,6 +55,7 @@ class Curation:
     thresholds: the band; its ends are edges, so every count and score read at them is exact.
     histogram: similarities of all unordered pairs.
     neighbours: partners each sample kept while scanning.
+    near: (N,) int64, for each sample the one it repeats, see `near_duplicates`; None where they were not looked for.
     """
 
     classes: int
@@ -67,6 +69,7 @@ class Curation:
     _below: npt.NDArray[Any]
     _profile_edges: npt.NDArray[np.float64]
     _graph_sample: PairSample
+    near: npt.NDArray[np.int64] | None
 
     @cached_property
     def samples(self) -> pa.Table:
@@ -128,6 +131,7 @@ class Curation:
         samples: SampleTable | None = None,
         provenance: Mapping[str, Any] | None = None,
         decisions: Mapping[int, bool] | None = None,
+        duplicates: str = "keep",
     ) -> Manifest:
         """A manifest that applies a strategy.
 
@@ -136,6 +140,8 @@ class Curation:
         fraction: share of samples to drop; `auto` is Otsu's split of the scores within 8% to 20%.
         samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
         decisions: sample index to keep (True) or drop (False); they override the strategy.
+        duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
+            are stands in the description in any case.
 
         Raises InputError for an unknown strategy, a fraction outside [0, 1), or a table of another length.
         """
@@ -150,6 +156,8 @@ class Curation:
             fraction=fraction,
             samples=samples,
             decisions=decisions or {},
+            duplicates=duplicates,
+            near=self.near,
             description={**self.describe(), **(provenance or {})},
         )
 
@@ -192,7 +200,9 @@ class Curation:
             "error": self.histogram.error,
         }
         listed = pa.table({name: pa.array(getattr(self._listed, name)) for name in ("a", "b", "similarity")})
+        near = {} if self.near is None else {"near.npy": npy_bytes(self.near)}
         return {
+            **near,
             "curation.json": json.dumps(state, sort_keys=True).encode(),
             "samples.parquet": _parquet(self.samples),
             "pairs.parquet": _parquet(listed),
@@ -272,6 +282,7 @@ def curate(
         cumulative(scan.profile),
         scan.profile_edges,
         _graph_sample(rows, seed),
+        near_duplicates(rows),
     )
 
 
@@ -300,6 +311,7 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         _array(files["below.npy"]),
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
+        _array(files["near.npy"]) if "near.npy" in files else None,
     )
 
 

@@ -27,6 +27,7 @@ def curate_source(
     pos_low: float = 0.95,
     strategy: str = "remove",
     fraction: Any = "auto",
+    duplicates: str = "keep",
     epochs: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def curate_source(
     manifest = result.select(
         strategy,
         fraction,
+        duplicates=duplicates,
         samples=stored.index,
         provenance={
             "dataset": stored.fingerprint,

@@ -144,6 +144,28 @@ def test_a_manifest_is_downloaded_and_valid(stack: Server, curation: str, strate
     assert b"tamis" in pq.read_schema(folder / "samples.parquet").metadata
 
 
+def test_duplicates_are_counted_and_dropped_on_request(stack: Server, tmp_path: Path) -> None:
+    files = digit_files(60)
+    copies = tuple((f"copy/{number}.png", files[number][1]) for number in (3, 30))
+    uploaded = stack.client.upload(write_tar(tmp_path / "copies.tar", files + copies), "copies")
+    dataset = stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)["id"]
+    own = digit_embeddings(60)
+    # The owner's embeddings tell the second copy from its original, and two other images not.
+    rows = np.concatenate([own, own[[3]], own[[31]]])
+    rows[50] = rows[20]
+    np.save(tmp_path / "embeddings.npy", rows)
+    stack.client.send_embeddings(dataset, tmp_path / "embeddings.npy")
+    asked = stack.client.curate(dataset, encoder="embeddings", classes=5, neighbours=4)
+    curation = stack.client.wait(f"/curations/{asked['id']}", timeout=60)["id"]
+    for duplicates, dropped in (("keep", set()), ("exact", {60, 61}), ("near", {50, 60, 61})):
+        made = stack.client.make_manifest(curation, "margin", duplicates=duplicates)
+        row = stack.client.wait(f"/manifests/{made['id']}", timeout=60)
+        assert (row["result"]["equal_files"], row["result"]["near_duplicates"]) == (2, 3)
+        samples = tamis.read_manifest(stack.client.download(made["id"], tmp_path / duplicates)).samples
+        reasons = samples["reason"].to_pylist()
+        assert {place for place, reason in enumerate(reasons) if reason == "duplicate"} == dropped
+
+
 def test_a_manifests_files_answer_ranges_and_etags(stack: Server, curation: str) -> None:
     made = stack.client.make_manifest(curation)
     files = stack.client.wait(f"/manifests/{made['id']}", timeout=60)["files"]

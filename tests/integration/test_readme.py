@@ -148,7 +148,13 @@ def test_every_command_and_python_block_does_what_the_readme_says(
             assert language == "sh"
             for words in commands(block):
                 reader.type(words)
-    strategies = {"curated": "remove", "treated": "combined", "own": "remove", "downloaded": "remove"}
+    strategies = {
+        "curated": "remove",
+        "treated": "combined",
+        "own": "remove",
+        "unique": "remove",
+        "downloaded": "remove",
+    }
     for folder, strategy in {**strategies, "pruned": "remove", "from-client": "combined"}.items():
         manifest = tamis.read_manifest(tmp_path / folder)
         assert (manifest.samples.num_rows, manifest.description["strategy"]) == (COUNT, strategy)
