@@ -132,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("source", type=Path, help="labelled folder, zip, tar or IDX file")
 
     bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
-    bench.add_argument("name", choices=["scan", "recut", "memory", "classes"])
+    bench.add_argument("name", choices=["scan", "recut", "memory", "classes", "ingest"])
     bench.add_argument("--count", type=int, help="samples (default: the documented figure's)")
 
     keys = add("keys", _keys, "Creates, lists and revokes API keys of the server whose data are here.")
@@ -219,7 +219,7 @@ def _curate(options: argparse.Namespace) -> Result:
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
     if counts["equal_files"] or counts["near_duplicates"]:
-        print(f"duplicates: {counts['equal_files']} equal files, {counts['near_duplicates']} nearly equal images")
+        print(f"duplicates: {counts['equal_files']} by file, {counts['near_duplicates']} by similarity")
     for row in found["quarantine"]:
         print(f"left out {row['name']}: {row['reason']}")
     return found

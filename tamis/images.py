@@ -2,9 +2,10 @@
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -22,6 +23,8 @@ _SHOWN_FORMATS = {"PNG", "JPEG", "WEBP"}
 _SHOWN_MODES = {"1", "L", "P", "RGB"}
 _SHOWN_BYTES = 16 * 2**10
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -36,6 +39,30 @@ class ImageFacts:
     thumbnails: tuple[bytes | None, ...]
 
 
+def _refusing(work: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Turns whatever goes wrong with an image into an InputError with the reason."""
+
+    @wraps(work)
+    def refusing(data: bytes) -> T:
+        try:
+            return work(data)
+        except InputError:
+            raise
+        except UnidentifiedImageError as error:
+            known = ", ".join(FORMATS)
+            raise InputError(f"not an intact image of a known format ({known})", "Save it in one of these.") from error
+        except Image.DecompressionBombError as error:
+            raise InputError(f"the image has more than {MAX_PIXELS} pixels", "Make it smaller.") from error
+        # Pillow's parsers let through whatever a damaged file makes them stumble on.
+        except Exception as error:
+            raise InputError(
+                f"the image cannot be decoded ({_reason(error)})", "Replace it by an intact copy."
+            ) from error
+
+    return refusing
+
+
+@_refusing
 def decode(data: bytes) -> Image.Image:
     """The first frame of an image file: fully decoded, upright, RGB, 8 bits a channel, without metadata.
 
@@ -43,31 +70,30 @@ def decode(data: bytes) -> Image.Image:
     Raises InputError with a short reason when `data` is no image of FORMATS, ends early, is damaged, or has no or more
     than MAX_PIXELS pixels; too many are found before any is decoded.
     """
-    with _refusing():
-        image = _opened(data)
-        image.load()
-        return _upright(_rgb(image), _orientation(image))
+    image = _opened(data)
+    image.load()
+    return _upright(_rgb(image), _orientation(image))
 
 
+@_refusing
 def inspect(data: bytes) -> ImageFacts:
     """Size and thumbnails of an image file. Refuses what `decode` refuses, with the same words.
 
     The whole file is decoded, but of a JPEG no more pixels are computed than the thumbnails need: that halves the time
     of a photo. Equal files give equal thumbnails.
     """
-    with _refusing():
-        image = _opened(data)
+    image = _opened(data)
+    size = image.size
+    if not _coarsened(image):
+        image.load()
+        # Pillow turns a TIFF upright while it loads it.
         size = image.size
-        if not _coarsened(image):
-            image.load()
-            # Pillow turns a TIFF upright while it loads it.
-            size = image.size
-        orientation = _orientation(image)
-        width, height = size if orientation not in _SIDEWAYS else size[::-1]
-        as_it_is = len(data) <= _SHOWN_BYTES and _is_shown(image, orientation)
-        wanted = [side for side in THUMBNAIL_SIZES if not (as_it_is and max(size) <= side)]
-        made = _thumbnails(_upright(_rgb(image), orientation), wanted) if wanted else {}
-        return ImageFacts(width, height, tuple(made.get(side) for side in THUMBNAIL_SIZES))
+    orientation = _orientation(image)
+    width, height = size if orientation not in _SIDEWAYS else size[::-1]
+    as_it_is = len(data) <= _SHOWN_BYTES and _is_shown(image, orientation)
+    wanted = [side for side in THUMBNAIL_SIZES if not (as_it_is and max(size) <= side)]
+    made = _thumbnails(_upright(_rgb(image), orientation), wanted) if wanted else {}
+    return ImageFacts(width, height, tuple(made.get(side) for side in THUMBNAIL_SIZES))
 
 
 def _thumbnails(image: Image.Image, sides: list[int]) -> dict[int, bytes]:
@@ -94,23 +120,6 @@ def _opened(data: bytes) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     return image
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Turns whatever goes wrong with an image into an InputError with the reason."""
-    try:
-        yield
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
-        raise InputError(f"not an intact image of a known format ({known})", "Save it in one of these.") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"the image has more than {MAX_PIXELS} pixels", "Make it smaller.") from error
-    # Pillow's parsers let through whatever a damaged file makes them stumble on.
-    except Exception as error:
-        raise InputError(f"the image cannot be decoded ({_reason(error)})", "Replace it by an intact copy.") from error
 
 
 def _coarsened(image: Image.Image) -> bool:

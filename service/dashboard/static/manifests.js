@@ -17,7 +17,7 @@ const STRATEGIES = {
 const DUPLICATES = {
   keep: "keep",
   exact: "drop equal files",
-  near: "drop equal files and nearly equal images",
+  near: "drop near ones too",
 };
 
 class ManifestMaker extends PageElement {
@@ -130,9 +130,9 @@ function one(row) {
 
 /** How many samples repeat an earlier one, and whether they were dropped. */
 function duplicateCounts({ result, parameters }) {
-  const near = result.near_duplicates === null ? "" : `, ${number(result.near_duplicates)} nearly equal images`;
+  const near = result.near_duplicates === null ? "" : `, ${number(result.near_duplicates)} by similarity`;
   const fate = { keep: "kept", exact: "equal files dropped", near: "dropped" }[parameters.duplicates];
-  return `duplicates: ${number(result.equal_files)} equal files${near}; ${fate}`;
+  return `duplicates: ${number(result.equal_files)} by file${near}; ${fate}`;
 }
 
 customElements.define("manifest-maker", ManifestMaker);
