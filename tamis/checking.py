@@ -16,7 +16,7 @@ from tamis.sources import RawSample, Refused
 
 # What a process takes at a time. Most of it fits a pipe, so that the reader need not wait while it is taken.
 BATCH_SAMPLES = 64
-BATCH_BYTES = 2 * 2**20
+BATCH_BYTES = 2**19
 # Of how many batches no more are held than this many for each process, and than this many bytes.
 AHEAD = 6
 HELD_BYTES = 32 * 2**20

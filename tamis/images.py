@@ -79,8 +79,8 @@ def decode(data: bytes) -> Image.Image:
 def inspect(data: bytes) -> ImageFacts:
     """Size and thumbnails of an image file. Refuses what `decode` refuses, with the same words.
 
-    The whole file is decoded, but of a JPEG no more pixels are computed than the thumbnails need: that halves the time
-    of a photo. Equal files give equal thumbnails.
+    The whole file is decoded, but of a JPEG no more pixels are computed than the thumbnails need: for a photo of 12
+    million that takes a fifth of the time. Equal files give equal thumbnails.
     """
     image = _opened(data)
     size = image.size
@@ -103,11 +103,11 @@ def _thumbnails(image: Image.Image, sides: list[int]) -> dict[int, bytes]:
         scale = side / max(image.size)
         if scale < 1:
             shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            image = image.resize(shape, Image.Resampling.BICUBIC, reducing_gap=1.0)
+            image = image.resize(shape, Image.Resampling.HAMMING, reducing_gap=1.0)
         sink = io.BytesIO()
         # Lossy WebP would smear the edges of pixels that are shown enlarged.
         lossless = max(image.size) < min(THUMBNAIL_SIZES)
-        image.save(sink, "WEBP", lossless=lossless, quality=0 if lossless else 75, method=0 if lossless else 1)
+        image.save(sink, "WEBP", lossless=lossless, quality=0 if lossless else 75, method=0)
         made[side] = sink.getvalue()
     return made
 

@@ -2,11 +2,15 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tamis.pace import pace
+
 Progress = Callable[[int, int], None]
+REDRAW_SECONDS = 0.1
 
 
 @contextmanager
@@ -20,7 +24,7 @@ def steps() -> Iterator[Callable[[str], Progress]]:
         return
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
     except ImportError:
         yield lambda title: _quiet
@@ -30,15 +34,20 @@ def steps() -> Iterator[Callable[[str], Progress]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[pace]}"),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
 
         def step(title: str) -> Progress:
-            task = bars.add_task(title, total=None)
+            task = bars.add_task(title, total=None, pace="")
+            drawn, words = 0.0, pace()
 
             def move(done: int, total: int) -> None:
-                bars.update(task, completed=done, total=total or None)
+                nonlocal drawn
+                # Reports come by the sample, and to draw one takes longer than to check an image.
+                if time.monotonic() - drawn >= REDRAW_SECONDS or 0 < total <= done:
+                    bars.update(task, completed=done, total=total or None, pace=words(done, total))
+                    drawn = time.monotonic()
 
             return move
 

@@ -16,6 +16,7 @@ from dbos import DBOS
 from dbos import error as dbos_error
 
 from tamis.errors import CancelledError, NotFoundError, TamisError
+from tamis.pace import pace
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
@@ -147,20 +148,21 @@ def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
 
 
 def reporter(model: type[Job], row_id: str, stage: str, message: str = "") -> Callable[[int, int], None]:
-    """A progress callback that writes to the row at most four times a second.
+    """A progress callback that writes to the row at most four times a second, with the pace behind the message.
 
     It raises CancelledError once the row is cancelled, which is how a long step learns of it.
     """
     catalog = runtime().catalog
     advance(catalog, model, row_id, stage=stage, done=0, total=0, message=message)
-    last = time.monotonic()
+    last, words = time.monotonic(), pace()
 
     def report(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
-            advance(catalog, model, row_id, done=done, total=total)
+            told = ", ".join(filter(None, (message, words(done, total))))
+            advance(catalog, model, row_id, done=done, total=total, message=told)
 
     return report
 
