@@ -19,7 +19,7 @@ BATCH_SAMPLES = 64
 BATCH_BYTES = 2**19
 # Of how many batches no more are held than this many for each process, and than this many bytes.
 AHEAD = 6
-HELD_BYTES = 32 * 2**20
+HELD_BYTES = 64 * 2**20
 MAX_PROCESSES = 16
 # Sources that end within so many samples and bytes are checked before processes would have started.
 FEW_SAMPLES = 1024

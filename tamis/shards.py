@@ -89,8 +89,8 @@ def ingest(
 
     put: stores an object under a key; it is called again with the same two when an ingest is repeated.
     progress: called after every sample with how many are done and of how many, 0 if unknown.
-    Memory is bounded by one shard: the index is in a file. Raises InputError when no image can be used, and what the
-    source raises.
+    Memory is bounded by one shard, but for the names that a source remembers: the index is in a file. Raises InputError
+    when no image can be used, and what the source raises.
     """
     refused: list[Refused] = []
     shards: list[ShardRef] = []
