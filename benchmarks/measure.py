@@ -25,12 +25,14 @@ def product_peak(dtype: torch.dtype, size: int = 4096, repeats: int = 5) -> floa
 def in_fresh_process(function: str, **arguments: Any) -> dict[str, Any]:
     """Calls `module:name` in a process of its own and returns its result with `peak_bytes`, the memory it took at most
     beyond what it held when the call began."""
+    # Not `ru_maxrss`, in which Linux counts what the starting process held as well.
     program = (
-        "import importlib, json, resource, sys\n"
+        "import importlib, json, sys\n"
         "module, name = sys.argv[1].split(':')\n"
         "work = getattr(importlib.import_module(module), name)\n"
         "result = work(**json.loads(sys.argv[2]))\n"
-        "print(json.dumps({**result, 'peak_bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "print(json.dumps({**result, 'peak_bytes': int(status['VmHWM'].split()[0]) * 1024"
         " - result.pop('bytes_before')}))\n"
     )
     done = subprocess.run(
@@ -44,9 +46,9 @@ def in_fresh_process(function: str, **arguments: Any) -> dict[str, Any]:
     return result
 
 
-def resident_bytes() -> int:
-    """Memory this process holds now."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123  not a file in the usual sense
+def resident_bytes(process: int | str = "self") -> int:
+    """Memory this process, or another, holds now."""
+    with open(f"/proc/{process}/statm") as file:  # noqa: PTH123  not a file in the usual sense
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

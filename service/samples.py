@@ -16,7 +16,12 @@ PAGE = "WHERE file_row_number >= $first ORDER BY file_row_number LIMIT $limit"
 SAMPLES = f"SELECT {COLUMNS} FROM {SOURCE} {PAGE}"
 SAMPLE = f"SELECT {COLUMNS} FROM {SOURCE} WHERE file_row_number = $number"
 SPREAD = f"SELECT {COLUMNS} FROM {SOURCE} WHERE list_contains($numbers, file_row_number) ORDER BY file_row_number"
-THUMBNAIL = f"SELECT shard, thumbnail_offset, thumbnail_length FROM {SOURCE} WHERE file_row_number = $number"
+THUMBNAIL = (
+    "SELECT shard, thumbnail_{side}_offset AS offset, thumbnail_{side}_length AS length "
+    f"FROM {SOURCE} WHERE file_row_number = $number"
+)
+# What tamis.images leaves among the thumbnails.
+MEDIA_TYPES = {b"RIFF": "image/webp", b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
 QUARANTINE = f"SELECT name, reason FROM {SOURCE} {PAGE}"
 
 
@@ -56,16 +61,34 @@ def spread_samples(backend: Backend, dataset_id: str, count: int) -> list[dict[s
     return backend.tables.query(SPREAD, {"file": str(backend.tables.local(stored.index_key)), "numbers": numbers})
 
 
-def thumbnail(backend: Backend, dataset_id: str, number: int) -> bytes:
-    """A WebP that fits into 96 x 96 pixels."""
-    row = _row(backend, _stored(backend, dataset_id), THUMBNAIL, number)
+@dataclass(frozen=True)
+class Thumbnail:
+    """Where one is: a part of an object whose key tells its content."""
+
+    key: str
+    offset: int
+    length: int
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.key.rsplit("/", 1)[-1].removesuffix(".bin")}-{self.offset}-{self.length}"'
+
+    def read(self, backend: Backend) -> tuple[bytes, str]:
+        """The file and its media type: WebP, or of a small image the file that was sent, if browsers show it."""
+        content = backend.objects.get_range(self.key, self.offset, self.length)
+        return content, next(kind for magic, kind in MEDIA_TYPES.items() if content.startswith(magic))
+
+
+def find_thumbnail(backend: Backend, dataset_id: str, number: int, side: int) -> Thumbnail:
+    """side: one of THUMBNAIL_SIZES, into which it fits."""
+    row = _row(backend, _stored(backend, dataset_id), THUMBNAIL.replace("{side}", str(side)), number)
     with backend.catalog.session() as session:
-        pack = session.scalar(
+        key = session.scalar(
             sa.select(Shard.thumbnails_key).where(Shard.dataset_id == dataset_id, Shard.ordinal == row["shard"])
         )
-    if pack is None:
+    if key is None:
         raise NotFoundError(f"Sample {number} has no thumbnail.")
-    return backend.objects.get_range(pack, row["thumbnail_offset"], row["thumbnail_length"])
+    return Thumbnail(key, row["offset"], row["length"])
 
 
 def _page(backend: Backend, sql: str, key: str, total: int, cursor: str | None, limit: int) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What crosses the network: request bodies and answers, as OpenAPI describes them."""
 
 from datetime import datetime
+from enum import IntEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from tamis.images import THUMBNAIL_SIZES
 from tamis.manifest import STRATEGIES
 from tamis.registry import MAX_VIEWS, encoder_forms
 
@@ -68,9 +70,16 @@ class NewCuration(Request):
 class NewManifest(Request):
     strategy: Literal["remove", "margin", "temperature", "combined"] = "remove"
     fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    duplicates: Literal["keep", "exact", "near"] = Field(
+        "keep", description="exact drops all but the first of equal files, near those that look alike as well."
+    )
 
 
 assert set(STRATEGIES) == {"remove", "margin", "temperature", "combined"}
+
+
+class ThumbnailSize(IntEnum):
+    GRID, PAIR = THUMBNAIL_SIZES
 
 
 class NewTraining(Request):

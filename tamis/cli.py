@@ -17,6 +17,8 @@ DONE, FAILED, USAGE = 0, 1, 2
 SERVER = "http://127.0.0.1:8080"
 MAX_SEED = 2**31 - 1
 SOURCE = "folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
+DUPLICATES = ["keep", "exact", "near"]
+BENCHMARKS = ["scan", "recut", "memory", "classes", "detect", "ingest", "embed"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_argument("--pos-low", type=float, default=0.95, help="default: %(default)s")
     curate.add_argument("--strategy", default="remove", choices=["remove", "margin", "temperature", "combined"])
     curate.add_argument("--fraction", type=_auto(float), default="auto", help="share to remove, or auto")
+    curate.add_argument("--duplicates", default="keep", choices=DUPLICATES, help="which to drop (default: %(default)s)")
     curate.add_argument("--epochs", type=int, help="training length of the simclr encoder")
     curate.add_argument("--seed", type=_whole(0, MAX_SEED), default=0)
 
@@ -118,6 +121,9 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument("-o", "--out", type=Path, required=True, help="folder of the manifest")
             sub.add_argument("--strategy", default="remove", choices=["remove", "margin", "temperature", "combined"])
             sub.add_argument("--fraction", type=_auto(float), default="auto", help="share to remove, or auto")
+            sub.add_argument(
+                "--duplicates", default="keep", choices=DUPLICATES, help="which to drop (default: %(default)s)"
+            )
 
     train = add("train", _train, "Trains SimCLR on a manifest and reports a linear probe where labels exist.")
     train.add_argument("manifest", type=Path, help="folder of the manifest")
@@ -134,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("source", help="labelled images: as for `tamis curate`")
 
     bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
-    bench.add_argument("name", choices=["scan", "recut", "memory", "classes", "detect", "embed"])
+    bench.add_argument("name", choices=BENCHMARKS)
     bench.add_argument("--count", type=int, help="samples (default: the documented figure's)")
 
     keys = add("keys", _keys, "Creates, lists and revokes API keys of the server whose data are here.")
@@ -214,12 +220,15 @@ def _curate(options: argparse.Namespace) -> Result:
         pos_low=options.pos_low,
         strategy=options.strategy,
         fraction=options.fraction,
+        duplicates=options.duplicates,
         epochs=options.epochs,
         views=options.views,
         seed=options.seed,
     )
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
+    if counts["equal_files"] or counts["near_duplicates"]:
+        print(f"duplicates: {counts['equal_files']} by file, {counts['near_duplicates']} by similarity")
     for row in found["quarantine"]:
         print(f"left out {row['name']}: {row['reason']}")
     return found
@@ -271,7 +280,13 @@ def _manifest(options: argparse.Namespace) -> Result:
     from tamis.manifest import read_manifest
 
     with _client(options) as client:
-        folder = client.manifest(options.id, options.out, strategy=options.strategy, fraction=options.fraction)
+        folder = client.manifest(
+            options.id,
+            options.out,
+            strategy=options.strategy,
+            fraction=options.fraction,
+            duplicates=options.duplicates,
+        )
     counts = read_manifest(folder).description["counts"]
     print(f"{folder}: {counts['kept']} of {counts['samples']} samples kept")
     return {"path": str(folder), "counts": counts}

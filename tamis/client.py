@@ -164,9 +164,12 @@ class Client:
         """The flagged pairs, most similar first, page after page."""
         return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
 
-    def make_manifest(self, curation: str, strategy: str = "remove", fraction: str | float = "auto") -> dict[str, Any]:
+    def make_manifest(
+        self, curation: str, strategy: str = "remove", fraction: str | float = "auto", duplicates: str = "keep"
+    ) -> dict[str, Any]:
         """Asks for a manifest of a finished curation; returns it queued."""
-        return self._create(f"/curations/{curation}/manifests", {"strategy": strategy, "fraction": fraction})
+        asked = {"strategy": strategy, "fraction": fraction, "duplicates": duplicates}
+        return self._create(f"/curations/{curation}/manifests", asked)
 
     def manifest(
         self,
@@ -175,9 +178,10 @@ class Client:
         strategy: str = "remove",
         fraction: str | float = "auto",
         progress: JobProgress | None = None,
+        duplicates: str = "keep",
     ) -> Path:
         """Makes a manifest, waits for it and downloads it into `directory`, which it returns."""
-        row = self.make_manifest(curation, strategy, fraction)
+        row = self.make_manifest(curation, strategy, fraction, duplicates)
         self.wait(f"/manifests/{row['id']}", progress)
         return self.download(row["id"], directory)
 

@@ -47,6 +47,7 @@ class Curation:
     histogram: similarities of all unordered pairs.
     score: what `difficulty` is, one of SCORES.
     neighbours: partners each sample kept while scanning.
+    near: (N,) int64, for each sample the one it repeats, see `near_duplicates`; None where they were not looked for.
     """
 
     classes: int
@@ -62,6 +63,7 @@ class Curation:
     _below: npt.NDArray[Any]
     _profile_edges: npt.NDArray[np.float64]
     _graph_sample: PairSample
+    near: npt.NDArray[np.int64] | None
 
     @cached_property
     def samples(self) -> pa.Table:
@@ -131,6 +133,7 @@ class Curation:
         samples: SampleTable | None = None,
         provenance: Mapping[str, Any] | None = None,
         decisions: Mapping[int, bool] | None = None,
+        duplicates: str = "keep",
     ) -> Manifest:
         """A manifest that applies a strategy.
 
@@ -139,6 +142,8 @@ class Curation:
         fraction: share of samples to drop; `auto` is Otsu's split of the scores within 8% to 20%.
         samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
         decisions: sample index to keep (True) or drop (False); they override the strategy.
+        duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
+            are stands in the description in any case.
 
         Raises InputError for an unknown strategy, a fraction outside [0, 1), or a table of another length.
         """
@@ -153,6 +158,8 @@ class Curation:
             fraction=fraction,
             samples=samples,
             decisions=decisions or {},
+            duplicates=duplicates,
+            near=self.near,
             description={**self.describe(), **(provenance or {})},
         )
 
@@ -196,7 +203,9 @@ class Curation:
             "error": self.histogram.error,
         }
         listed = pa.table({name: pa.array(getattr(self._listed, name)) for name in ("a", "b", "similarity")})
+        near = {} if self.near is None else {"near.npy": npy_bytes(self.near)}
         return {
+            **near,
             "curation.json": json.dumps(state, sort_keys=True).encode(),
             "samples.parquet": _parquet(self.samples),
             "pairs.parquet": _parquet(listed),
@@ -267,6 +276,7 @@ def assemble(plan: Plan, scan: PairScan, score: str) -> Curation:
         cumulative(scan.profile),
         scan.profile_edges,
         plan.graph_sample,
+        plan.near,
     )
 
 
@@ -297,6 +307,7 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         _array(files["below.npy"]),
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
+        _array(files["near.npy"]) if "near.npy" in files else None,
     )
 
 

@@ -30,6 +30,7 @@ def curate_source(
     pos_low: float = 0.95,
     strategy: str = "remove",
     fraction: Any = "auto",
+    duplicates: str = "keep",
     epochs: int | None = None,
     views: int = 1,
     seed: int = 0,
@@ -71,6 +72,7 @@ def curate_source(
     manifest = result.select(
         strategy,
         fraction,
+        duplicates=duplicates,
         samples=stored.index,
         provenance={
             "dataset": stored.fingerprint,

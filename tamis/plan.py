@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tamis.blends import Blends, blend_score
 from tamis.classes import estimate_classes
 from tamis.difficulty import edge_at
+from tamis.duplicates import near_duplicates
 from tamis.errors import InputError
 from tamis.estimate import PairSample
 from tamis.histogram import Histogram, exact_edges
@@ -36,7 +37,7 @@ class Plan:
 
     task: its band is that of the curation, its k the neighbours to keep. method: how to scan.
     classes, criteria, cluster: as of `estimate_classes`. blend_score: (N,) float32, see there. graph_sample: random
-        pairs, for the estimate of the graph.
+        pairs, for the estimate of the graph. near: as of `near_duplicates`.
     """
 
     task: Task
@@ -46,6 +47,7 @@ class Plan:
     cluster: npt.NDArray[np.int32]
     blend_score: npt.NDArray[np.float32]
     graph_sample: PairSample
+    near: npt.NDArray[np.int64] | None
     seed: int
 
     def content(self) -> bytes:
@@ -66,8 +68,8 @@ class Plan:
             "graph_rows": self.graph_sample.rows,
             "graph_similarity": self.graph_sample.similarity,
         }
-        if task.columns is not None:
-            arrays["columns"] = task.columns
+        arrays |= {} if task.columns is None else {"columns": task.columns}
+        arrays |= {} if self.near is None else {"near": self.near}
         sink = io.BytesIO()
         np.savez(sink, **arrays)
         return sink.getvalue()
@@ -86,6 +88,7 @@ def plan_from_content(content: bytes) -> Plan:
         arrays["cluster"],
         arrays["blend_score"],
         PairSample(arrays["graph_rows"], arrays["graph_similarity"]),
+        arrays.get("near"),
         state["seed"],
     )
 
@@ -130,6 +133,7 @@ def make_plan(
         found.labels,
         blend_score(rows, blends, seed),
         _graph_sample(rows, seed),
+        near_duplicates(rows),
         seed,
     )
 

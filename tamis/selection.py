@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tamis.difficulty import most_difficult
+from tamis.duplicates import NEAR, duplicates_to_drop, equal_files
 from tamis.errors import InputError
 from tamis.estimate import ListedPairs
 from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, STRATEGIES, Manifest
@@ -29,6 +30,8 @@ def make_manifest(
     fraction: float,
     samples: SampleTable | None,
     decisions: Mapping[int, bool],
+    duplicates: str,
+    near: npt.NDArray[np.int64] | None,
     description: Mapping[str, Any],
 ) -> Manifest:
     """Applies a strategy; see `Curation.select`.
@@ -47,8 +50,10 @@ def make_manifest(
         raise InputError(f"There is no sample {beyond[0]}.", f"There are {count}, counted from 0.")
     removes, treats = strategy in ("remove", "combined"), strategy != "remove"
     dropped = most_difficult(difficulty, fraction) if removes else np.zeros(count, bool)
-    keep = ~dropped
-    reason = np.where(dropped, "difficult", "kept").astype(object)
+    equal = equal_files(table["sha256"])
+    repeats = duplicates_to_drop(duplicates, equal, near)
+    keep = ~(dropped | repeats)
+    reason = np.select([repeats, dropped], ["duplicate", "difficult"], "kept").astype(object)
     for index, kept in decisions.items():
         if keep[index] != kept:
             keep[index], reason[index] = kept, "decision"
@@ -69,10 +74,14 @@ def make_manifest(
             **description,
             "strategy": strategy,
             "fraction": fraction,
+            "duplicates": {"dropped": duplicates, "near_similarity": NEAR},
             "counts": {
                 "samples": count,
                 "kept": int(keep.sum()),
                 "dropped_difficult": int((reason == "difficult").sum()),
+                "dropped_duplicate": int((reason == "duplicate").sum()),
+                "equal_files": int((equal != np.arange(count)).sum()),
+                "near_duplicates": None if near is None else int((near != np.arange(count)).sum()),
                 "decisions": int((reason == "decision").sum()),
                 "pairs": int(chosen.sum()),
             },

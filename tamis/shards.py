@@ -4,21 +4,20 @@ Shards are Parquet objects named after their content. Labels are in the index al
 """
 
 import hashlib
-import os
-from collections import deque
+import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tamis.checking import CheckedImage, checked
 from tamis.errors import InputError
-from tamis.images import decode, thumbnail
-from tamis.sources import RawSample, Refused, Source
+from tamis.images import THUMBNAIL_SIZES
+from tamis.sources import Refused, Source
 
 SHARD_SAMPLES = 1024
 SHARD_BYTES = 32 * 2**20
@@ -43,18 +42,16 @@ INDEX_SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
-        pa.field("thumbnail_offset", pa.int64(), nullable=False),
-        pa.field("thumbnail_length", pa.int32(), nullable=False),
+        *(
+            pa.field(f"thumbnail_{side}_{part}", kind, nullable=False)
+            for side in THUMBNAIL_SIZES
+            for part, kind in (("offset", pa.int64()), ("length", pa.int32()))
+        ),
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(
     [pa.field("name", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
 )
-
-# What a thread takes at a time: small images are checked faster than they are handed over one by one.
-_BATCH_SAMPLES = 16
-_BATCH_BYTES = 2 * 2**20
-_MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,8 @@ class ShardRef:
 class Ingested:
     """What a source came to.
 
-    index: INDEX_SCHEMA, a row a sample, in the source's order; `label` is null throughout unless two labels occur.
+    index: INDEX_SCHEMA, a row a sample, in the source's order; `label` is null throughout unless two labels occur. It
+        is a memory map of a temporary file.
     quarantine: QUARANTINE_SCHEMA, in the source's order.
     fingerprint: SHA-256 over the ids and hashes of the samples in order.
     bytes: of the image files in the shards.
@@ -84,15 +82,6 @@ class Ingested:
     bytes: int
 
 
-@dataclass(frozen=True)
-class _Image:
-    sample: RawSample
-    sha256: str
-    width: int
-    height: int
-    thumbnail: bytes
-
-
 def ingest(
     source: Source, put: Callable[[str, bytes], object], progress: Callable[[int, int], None] | None = None
 ) -> Ingested:
@@ -100,32 +89,44 @@ def ingest(
 
     put: stores an object under a key; it is called again with the same two when an ingest is repeated.
     progress: called after every sample with how many are done and of how many, 0 if unknown.
-    Memory is bounded by one shard, but for the rows of the index. Raises InputError when no image can be used, and
-    what the source raises.
+    Memory is bounded by one shard, but for the names that a source remembers: the index is in a file. Raises InputError
+    when no image can be used, and what the source raises.
     """
-    total = source.total or 0
     refused: list[Refused] = []
     shards: list[ShardRef] = []
-    rows: list[pa.Table] = []
+    labels: set[str] = set()
     fingerprint = hashlib.sha256()
-    first = 0
-    for images in _shards(_counted(_checked(source), total, progress), refused):
-        shards.append(_store(images, first, put))
-        rows.append(_index_rows(images, len(rows)))
-        for image in images:
-            fingerprint.update(f"{image.sample.sample_id}\0{image.sha256}\n".encode())
-        first += len(images)
-    if not shards:
-        raise InputError(_nothing_usable(refused), "Send PNG, JPEG, WebP, GIF, BMP, TIFF or PPM files.")
-    index = _without_single_label(pa.concat_tables(rows).combine_chunks())
+    first = size = 0
+    with _Rows() as rows:
+        for images in _shards(_counted(checked(source), source.total or 0, progress), refused):
+            thumbnails, places = _thumbnails(images)
+            shards.append(
+                ShardRef(
+                    key=_put("shards/{}.parquet", _shard(images), put),
+                    thumbnails=_put("thumbnails/{}.bin", thumbnails, put),
+                    first=first,
+                    count=len(images),
+                )
+            )
+            rows.write(_index_rows(images, len(shards) - 1, places))
+            for image in images:
+                fingerprint.update(f"{image.sample.sample_id}\0{image.sha256}\n".encode())
+            first += len(images)
+            size += sum(len(image.sample.data) for image in images)
+            if len(labels) < 2:
+                labels.update(image.sample.label for image in images if image.sample.label is not None)
+        if not shards:
+            raise InputError(_nothing_usable(refused), "Send PNG, JPEG, WebP, GIF, BMP, TIFF or PPM files.")
+        index = rows.table()
     return Ingested(
-        index=index,
+        # One label for everything says nothing: it is the name of the folder that holds all images.
+        index=index if len(labels) >= 2 else _without_labels(index),
         quarantine=pa.table(
             [[entry.name for entry in refused], [entry.reason for entry in refused]], schema=QUARANTINE_SCHEMA
         ),
         shards=tuple(shards),
         fingerprint=fingerprint.hexdigest(),
-        bytes=pc.sum(index["size"]).as_py(),
+        bytes=size,
     )
 
 
@@ -139,62 +140,18 @@ def read_shard(content: bytes | Path) -> pa.Table:
         raise InputError(f"This is not a shard of images ({error}).", "Ingest the data set again.") from error
 
 
-def _checked(source: Iterable[RawSample | Refused]) -> Iterator[_Image | Refused]:
-    """The samples in their order, checked in threads: Pillow and hashlib let others run while they work."""
-    waiting: deque[tuple[int, Future[list[_Image | Refused]]]] = deque()
-    held = 0
-    threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    with ThreadPoolExecutor(threads, "ingest") as pool:
-        for size, batch in _batches(source):
-            waiting.append((size, pool.submit(_check_all, batch)))
-            held += size
-            while len(waiting) > 2 * threads or held > SHARD_BYTES:
-                size, checked = waiting.popleft()
-                held -= size
-                yield from checked.result()
-        while waiting:
-            yield from waiting.popleft()[1].result()
-
-
-def _batches(source: Iterable[RawSample | Refused]) -> Iterator[tuple[int, list[RawSample | Refused]]]:
-    """Samples by the batch, each with its bytes."""
-    batch: list[RawSample | Refused] = []
-    size = 0
-    for sample in source:
-        batch.append(sample)
-        size += len(sample.data) if isinstance(sample, RawSample) else 0
-        if len(batch) == _BATCH_SAMPLES or size >= _BATCH_BYTES:
-            yield size, batch
-            batch, size = [], 0
-    yield size, batch
-
-
-def _check_all(batch: Sequence[RawSample | Refused]) -> list[_Image | Refused]:
-    return [_check(sample) for sample in batch]
-
-
-def _check(sample: RawSample | Refused) -> _Image | Refused:
-    if isinstance(sample, Refused):
-        return sample
-    try:
-        image = decode(sample.data)
-    except InputError as error:
-        return Refused(sample.sample_id, error.message)
-    return _Image(sample, hashlib.sha256(sample.data).hexdigest(), image.width, image.height, thumbnail(image))
-
-
 def _counted(
-    results: Iterable[_Image | Refused], total: int, progress: Callable[[int, int], None] | None
-) -> Iterator[_Image | Refused]:
+    results: Iterable[CheckedImage | Refused], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[CheckedImage | Refused]:
     for done, result in enumerate(results, 1):
         yield result
         if progress is not None:
             progress(done, total)
 
 
-def _shards(results: Iterable[_Image | Refused], refused: list[Refused]) -> Iterator[list[_Image]]:
+def _shards(results: Iterable[CheckedImage | Refused], refused: list[Refused]) -> Iterator[list[CheckedImage]]:
     """Images by the shard; what was refused is added to `refused`."""
-    images: list[_Image] = []
+    images: list[CheckedImage] = []
     size = 0
     for result in results:
         if isinstance(result, Refused):
@@ -209,13 +166,13 @@ def _shards(results: Iterable[_Image | Refused], refused: list[Refused]) -> Iter
         yield images
 
 
-def _store(images: Sequence[_Image], first: int, put: Callable[[str, bytes], object]) -> ShardRef:
+def _shard(images: Sequence[CheckedImage]) -> bytes:
     table = pa.table(
         [
             [image.sample.sample_id for image in images],
             [image.sha256 for image in images],
-            [image.width for image in images],
-            [image.height for image in images],
+            [image.facts.width for image in images],
+            [image.facts.height for image in images],
             [image.sample.data for image in images],
         ],
         schema=SHARD_SCHEMA,
@@ -223,12 +180,23 @@ def _store(images: Sequence[_Image], first: int, put: Callable[[str, bytes], obj
     sink = pa.BufferOutputStream()
     # Image files are compressed already, and no two are the same.
     pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
-    return ShardRef(
-        key=_put("shards/{}.parquet", sink.getvalue().to_pybytes(), put),
-        thumbnails=_put("thumbnails/{}.bin", b"".join(image.thumbnail for image in images), put),
-        first=first,
-        count=len(images),
-    )
+    return bytes(sink.getvalue())
+
+
+def _thumbnails(images: Sequence[CheckedImage]) -> tuple[bytes, dict[str, list[int]]]:
+    """One object of all thumbnails, equal ones once, and where in it they are: columns of the index."""
+    places: dict[bytes, int] = {}
+    end = 0
+    columns: dict[str, list[int]] = defaultdict(list)
+    for image in images:
+        for side, made in zip(THUMBNAIL_SIZES, image.facts.thumbnails, strict=True):
+            content = image.sample.data if made is None else made
+            if content not in places:
+                places[content] = end
+                end += len(content)
+            columns[f"thumbnail_{side}_offset"].append(places[content])
+            columns[f"thumbnail_{side}_length"].append(len(content))
+    return b"".join(places), columns
 
 
 def _put(key: str, content: bytes, put: Callable[[str, bytes], object]) -> str:
@@ -237,28 +205,45 @@ def _put(key: str, content: bytes, put: Callable[[str, bytes], object]) -> str:
     return key
 
 
-def _index_rows(images: Sequence[_Image], shard: int) -> pa.Table:
-    lengths = [len(image.thumbnail) for image in images]
+def _index_rows(images: Sequence[CheckedImage], shard: int, thumbnails: dict[str, list[int]]) -> pa.RecordBatch:
     columns = {
         "sample_id": [image.sample.sample_id for image in images],
         "sha256": [image.sha256 for image in images],
         "uri": [image.sample.uri for image in images],
-        "width": [image.width for image in images],
-        "height": [image.height for image in images],
+        "width": [image.facts.width for image in images],
+        "height": [image.facts.height for image in images],
         "label": [image.sample.label for image in images],
         "size": [len(image.sample.data) for image in images],
         "shard": [shard] * len(images),
         "row": list(range(len(images))),
-        "thumbnail_offset": [0, *accumulate(lengths[:-1])],
-        "thumbnail_length": lengths,
+        **thumbnails,
     }
-    return pa.table(columns, schema=INDEX_SCHEMA)
+    return pa.record_batch(columns, schema=INDEX_SCHEMA)
 
 
-def _without_single_label(index: pa.Table) -> pa.Table:
-    """One label for everything says nothing: it is the name of the folder that holds all images."""
-    if pc.count_distinct(index["label"], mode="only_valid").as_py() >= 2:
-        return index
+class _Rows:
+    """The rows of the index, in a temporary file until all are known, so that they take no memory."""
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="tamis-")
+        self._path = Path(self._folder.name) / "index.arrow"
+        self._writer = pa.ipc.new_file(self._path, INDEX_SCHEMA)
+        return self
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        self._writer.write_batch(rows)
+
+    def table(self) -> pa.Table:
+        """Memory-mapped: the file goes when the table does."""
+        self._writer.close()
+        return pa.ipc.open_file(pa.memory_map(str(self._path))).read_all()
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._folder.cleanup()
+
+
+def _without_labels(index: pa.Table) -> pa.Table:
     place = INDEX_SCHEMA.get_field_index("label")
     return index.set_column(place, INDEX_SCHEMA.field(place), pa.nulls(index.num_rows, pa.string()))
 

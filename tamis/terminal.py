@@ -2,11 +2,15 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from tamis.pace import pace
+
 Progress = Callable[[int, int], None]
+REDRAW_SECONDS = 0.1
 
 
 class Step(Protocol):
@@ -28,6 +32,7 @@ def steps() -> Iterator[Step]:
     try:
         from rich import progress
         from rich.console import Console
+        from rich.text import Text
     except ImportError:
         yield _quiet_step
         return
@@ -37,20 +42,30 @@ def steps() -> Iterator[Step]:
         def render(self, task: progress.Task) -> Any:
             return (sizes if task.fields["in_bytes"] else counts).render(task)
 
+    class Pace(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Any:
+            return remaining.render(task) if task.fields["in_bytes"] else Text(task.fields["pace"])
+
+    remaining = progress.TimeRemainingColumn()
     columns = (
         progress.TextColumn("{task.description:<24}"),
         progress.BarColumn(),
         Amount(),
         progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
+        Pace(),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bars:
 
         def step(title: str, in_bytes: bool = False) -> Progress:
-            task = bars.add_task(title, total=None, in_bytes=in_bytes)
+            task = bars.add_task(title, total=None, in_bytes=in_bytes, pace="")
+            drawn, words = 0.0, pace()
 
             def move(done: int, total: int) -> None:
-                bars.update(task, completed=done, total=total or None)
+                nonlocal drawn
+                # Reports come by the sample, and to draw one takes longer than to check an image.
+                if time.monotonic() - drawn >= REDRAW_SECONDS or 0 < total <= done:
+                    bars.update(task, completed=done, total=total or None, pace=words(done, total))
+                    drawn = time.monotonic()
 
             return move
 

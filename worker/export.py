@@ -53,6 +53,7 @@ def write_manifest(manifest_id: str) -> None:
         samples=samples,
         provenance={"dataset": dataset["fingerprint"], "encoder": encoder, "request": curation_parameters},
         decisions=decisions,
+        duplicates=parameters["duplicates"],
     )
     files = manifest.files()
     key = f"manifests/{content_address(files)}"
@@ -66,6 +67,7 @@ def write_manifest(manifest_id: str) -> None:
             "samples": manifest.samples.num_rows,
             "kept": kept,
             "pairs": manifest.pairs.num_rows,
+            **{name: manifest.description["counts"][name] for name in ("equal_files", "near_duplicates")},
             "files": {name: len(content) for name, content in files.items()},
         }
         row.succeed(f"{kept} of {manifest.samples.num_rows} samples kept")

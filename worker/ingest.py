@@ -15,6 +15,8 @@ from tamis.sources import BUCKET, Source, open_source
 from tamis.store.schema import Dataset, Shard
 from worker.runtime import reported, reporter, runtime, step
 
+ROW_GROUP = 2**16
+
 
 @DBOS.workflow(name="ingest")
 def ingest_dataset(dataset_id: str) -> None:
@@ -87,9 +89,13 @@ def discard_upload(dataset_id: str) -> None:
 
 
 def _put_table(prefix: str, table: pa.Table) -> str:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    content = bytes(sink.getvalue())
-    key = f"{prefix}/{hashlib.sha256(content).hexdigest()}.parquet"
-    runtime().objects.put_if_absent(key, content)
+    """By way of a file, a part at a time: an index may be larger than memory."""
+    run = runtime()
+    with run.scratch() as folder:
+        path = folder / "table.parquet"
+        pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+        with path.open("rb") as file:
+            key = f"{prefix}/{hashlib.file_digest(file, 'sha256').hexdigest()}.parquet"
+        if not run.objects.exists(key):
+            run.objects.put(key, path)
     return key

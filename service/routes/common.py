@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import sqlalchemy as sa
-from fastapi import Depends, Header, Path, Query, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
@@ -85,3 +85,9 @@ def list_page(
 
 def located(response: Response, path: str) -> None:
     response.headers["location"] = f"/api/v1{path}"
+
+
+def matches(request: Request, etag: str) -> bool:
+    """Whether the client says that it has this version already."""
+    known = request.headers.get("if-none-match", "")
+    return known.strip() == "*" or etag in known

@@ -25,6 +25,7 @@ from service.routes.common import (
     create_once,
     list_page,
     located,
+    matches,
 )
 from service.views import dataset_view, found
 from tamis.errors import ConflictError, InputError
@@ -176,10 +177,22 @@ def get_sample(dataset_id: str, number: Number, backend: BackendDep) -> dict[str
 
 
 @router.get("/{dataset_id}/samples/{number}/thumbnail", response_class=Response)
-def get_thumbnail(dataset_id: str, number: Number, backend: BackendDep) -> Response:
-    """A WebP that fits into 96 x 96 pixels."""
-    content = samples.thumbnail(backend, dataset_id, number)
-    return Response(content, media_type="image/webp", headers={"cache-control": IMMUTABLE})
+def get_thumbnail(
+    dataset_id: str,
+    number: Number,
+    request: Request,
+    backend: BackendDep,
+    size: Annotated[schemas.ThumbnailSize, Query(description="Pixels of the longer side, at most.")] = (
+        schemas.ThumbnailSize.GRID
+    ),
+) -> Response:
+    """A WebP; of a small image the file itself, as PNG, JPEG or WebP."""
+    thumbnail = samples.find_thumbnail(backend, dataset_id, number, size)
+    headers = {"cache-control": IMMUTABLE, "etag": thumbnail.etag}
+    if matches(request, thumbnail.etag):
+        return Response(status_code=304, headers=headers)
+    content, media_type = thumbnail.read(backend)
+    return Response(content, media_type=media_type, headers=headers)
 
 
 @router.get("/{dataset_id}/quarantine")

@@ -24,6 +24,7 @@ from service.routes.common import (
     create_once,
     list_page,
     located,
+    matches,
 )
 from service.views import found, manifest_view
 from tamis.errors import ConflictError, NotFoundError
@@ -106,7 +107,7 @@ def download(manifest_id: str, name: str, request: Request, backend: BackendDep)
         "accept-ranges": "bytes",
         "content-disposition": f'attachment; filename="{name}"',
     }
-    if request.headers.get("if-none-match", "").strip() == "*" or etag in request.headers.get("if-none-match", ""):
+    if matches(request, etag):
         return Response(status_code=304, headers=headers)
     size = backend.objects.head(f"{prefix}/{name}").size
     asked = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None

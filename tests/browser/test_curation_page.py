@@ -137,6 +137,7 @@ def test_keys_move_and_decide_while_the_list_has_the_focus(page: Page) -> None:
 def test_a_manifest_is_made_and_downloaded(page: Page, curated: Curated, tmp_path: Path) -> None:
     before = {row["id"] for row in manifests(curated)}
     page.get_by_label("Strategy").select_option("combined")
+    page.get_by_label("Duplicates").select_option("near")
     page.get_by_role("button", name="Make manifest").click()
     newest = page.locator("manifest-maker li").first
     expect(newest.get_by_text("combined")).to_be_visible()
@@ -149,7 +150,8 @@ def test_a_manifest_is_made_and_downloaded(page: Page, curated: Curated, tmp_pat
         told = httpx.get(f"{curated.server.url}{made['files'][name]}").headers["etag"]
         assert told == f'"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}"'
     # Reading compares the tables with the hashes in manifest.json.
-    assert tamis.read_manifest(tmp_path).description["strategy"] == "combined"
+    description = tamis.read_manifest(tmp_path).description
+    assert (description["strategy"], description["duplicates"]["dropped"]) == ("combined", "near")
 
 
 def manifests(curated: Curated) -> list[dict[str, Any]]:

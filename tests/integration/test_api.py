@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from harness import Server, serving
+from PIL import Image
 from samples import digit_embeddings, digit_files, write_tar
 
 import tamis
@@ -65,9 +66,6 @@ def test_a_data_set_is_stored_with_its_samples_and_thumbnails(stack: Server, dat
         following = client.get(f"/datasets/{dataset}/samples", params={"limit": 7, "cursor": page["next"]}).json()
         assert following["items"][0]["sample_id"] == digit_files(COUNT)[7][0]
         assert client.get(f"/datasets/{dataset}/samples/3").json()["label"] == digit_files(COUNT)[3][0][0]
-        thumbnail = client.get(f"/datasets/{dataset}/samples/3/thumbnail")
-        assert thumbnail.headers["content-type"] == "image/webp"
-        assert thumbnail.content[:4] == b"RIFF"
         assert client.get(f"/datasets/{dataset}/samples/{COUNT}").status_code == 404
         assert client.get(f"/datasets/{dataset}/quarantine").json()["items"] == []
 
@@ -82,6 +80,33 @@ def test_a_large_archive_goes_in_parts_and_is_read_whole(stack: Server, tmp_path
     assert seen[0] == 0
     assert PART in seen
     assert seen[-1] == archive.stat().st_size
+
+
+def test_thumbnails_come_in_two_sizes_and_are_fetched_once(stack: Server, tmp_path: Path) -> None:
+    photo = io.BytesIO()
+    Image.radial_gradient("L").resize((400, 200)).save(photo, "JPEG")
+    files = (digit_files(1)[0], ("photo.jpg", photo.getvalue()))
+    uploaded = stack.client.upload(write_tar(tmp_path / "mixed.tar", files), "mixed")
+    stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)
+    with http(stack) as client:
+        samples = f"/datasets/{uploaded['id']}/samples"
+        digit = client.get(f"{samples}/0/thumbnail", params={"size": 192})
+        assert digit.headers["content-type"] == "image/png"
+        assert digit.content == files[0][1]
+        seen = set()
+        for query, size in (({}, (96, 48)), ({"size": 96}, (96, 48)), ({"size": 192}, (192, 96))):
+            answer = client.get(f"{samples}/1/thumbnail", params=query)
+            assert answer.headers["content-type"] == "image/webp"
+            assert "immutable" in answer.headers["cache-control"]
+            assert Image.open(io.BytesIO(answer.content)).size == size
+            seen.add(answer.headers["etag"])
+            again = client.get(
+                f"{samples}/1/thumbnail", params=query, headers={"if-none-match": answer.headers["etag"]}
+            )
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
+        assert len(seen) == 2
+        assert client.get(f"{samples}/1/thumbnail", params={"size": 97}).status_code == 422
+        assert client.get(f"{samples}/2/thumbnail").status_code == 404
 
 
 def test_pairs_are_paged_sorted_and_filtered(stack: Server, curation: str) -> None:
@@ -131,6 +156,28 @@ def test_a_manifest_is_downloaded_and_valid(stack: Server, curation: str, strate
     assert manifest.description["encoder"]["encoder"] == "embeddings"
     assert manifest.description["strategy"] == strategy
     assert b"tamis" in pq.read_schema(folder / "samples.parquet").metadata
+
+
+def test_duplicates_are_counted_and_dropped_on_request(stack: Server, tmp_path: Path) -> None:
+    files = digit_files(60)
+    copies = tuple((f"copy/{number}.png", files[number][1]) for number in (3, 30))
+    uploaded = stack.client.upload(write_tar(tmp_path / "copies.tar", files + copies), "copies")
+    dataset = stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)["id"]
+    own = digit_embeddings(60)
+    # The owner's embeddings tell the second copy from its original, and two other images not.
+    rows = np.concatenate([own, own[[3]], own[[31]]])
+    rows[50] = rows[20]
+    np.save(tmp_path / "embeddings.npy", rows)
+    stack.client.send_embeddings(dataset, tmp_path / "embeddings.npy")
+    asked = stack.client.curate(dataset, encoder="embeddings", classes=5, neighbours=4)
+    curation = stack.client.wait(f"/curations/{asked['id']}", timeout=60)["id"]
+    for duplicates, dropped in (("keep", set()), ("exact", {60, 61}), ("near", {50, 60, 61})):
+        made = stack.client.make_manifest(curation, "margin", duplicates=duplicates)
+        row = stack.client.wait(f"/manifests/{made['id']}", timeout=60)
+        assert (row["result"]["equal_files"], row["result"]["near_duplicates"]) == (2, 3)
+        samples = tamis.read_manifest(stack.client.download(made["id"], tmp_path / duplicates)).samples
+        reasons = samples["reason"].to_pylist()
+        assert {place for place, reason in enumerate(reasons) if reason == "duplicate"} == dropped
 
 
 def test_a_manifests_files_answer_ranges_and_etags(stack: Server, curation: str) -> None:

@@ -289,6 +289,16 @@ def test_the_embedding_benchmark_compares_the_same_features() -> None:
     assert build_parser().parse_args(["bench", "embed"]).name == "embed"
 
 
+def test_the_benchmark_of_ingest_measures_limit_peers_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "ingest", "--count", "120", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for name in ("28 x 28 PNG in a tar", "32 x 32 JPEG in a tar", "28 x 28 in IDX", "500 x 375 JPEG in a tar"):
+        assert 0 < figures[name]["share_of_limit"] < 1
+        assert figures[name]["times_peer"] > 0
+        assert figures[name]["times_peer_with_thumbnails"] > 0
+    assert [figures[f"memory, {count} images"]["images"] for count in (30, 120)] == [30, 120]
+
+
 def test_a_benchmark_ends_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "recut", "--count", "10000", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -156,7 +156,13 @@ def test_every_command_and_python_block_does_what_the_readme_says(
             assert language == "sh"
             for words in commands(block):
                 reader.type(words)
-    strategies = {"curated": "remove", "treated": "combined", "own": "remove", "downloaded": "remove"}
+    strategies = {
+        "curated": "remove",
+        "treated": "combined",
+        "own": "remove",
+        "unique": "remove",
+        "downloaded": "remove",
+    }
     others = {"pruned": "remove", "from-client": "combined", "pretrained": "remove"}
     for folder, strategy in {**strategies, **others}.items():
         manifest = tamis.read_manifest(tmp_path / folder)

@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 import zlib
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tamis.errors import InputError
-from tamis.images import MAX_PIXELS, decode, thumbnail
+from tamis.images import MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -18,9 +19,21 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return sink.getvalue()
 
 
+def thumbnails(data: bytes) -> list[Image.Image | None]:
+    """By size, those that were made."""
+    return [made and Image.open(io.BytesIO(made)) for made in inspect(data).thumbnails]
+
+
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
     rows, columns = np.mgrid[0:height, 0:width]
     return Image.fromarray(np.stack([rows * 8, columns * 6, rows + columns], axis=-1).astype(np.uint8))
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Without the steps of `gradient`, so that any two ways to reduce it agree."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([255 * rows // height, 255 * columns // width, np.full_like(rows, 90)], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8))
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -153,32 +166,81 @@ def test_any_mutation_decodes_or_is_refused(kind: str, edits: list[tuple[int, by
         data[start : start + length] = replacement
     try:
         image = decode(bytes(data[:cut]))
-    except InputError:
+    except InputError as error:
+        with pytest.raises(InputError, match=re.escape(error.message)):
+            inspect(bytes(data[:cut]))
         return
     assert image.mode == "RGB"
-    assert thumbnail(image)
+    facts = inspect(bytes(data[:cut]))
+    assert (facts.width, facts.height) == image.size
+
+
+@pytest.mark.parametrize("size", [(900, 700), (400, 1600), (5000, 2)])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_photo_is_measured_whole_and_upright(size: tuple[int, int], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photo(*size), "JPEG", exif=exif)
+    facts, image = inspect(data), decode(data)
+    assert (facts.width, facts.height) == image.size
+    for side, small in zip(THUMBNAIL_SIZES, thumbnails(data), strict=True):
+        assert small is not None
+        assert (small.format, max(small.size)) == ("WEBP", side)
+        plain = image.resize(small.size, Image.Resampling.BOX)
+        assert abs(np.asarray(small.convert("RGB"), float) - np.asarray(plain, float)).mean() < 6
+
+
+@pytest.mark.parametrize("size", [(700, 900), (2000, 1500)])
+def test_a_photo_is_refused_for_what_decoding_all_of_it_refuses(size: tuple[int, int]) -> None:
+    data = encoded(gradient(*size), "JPEG")
+    for cut in (len(data) // 3, len(data) - 40):
+        with pytest.raises(InputError, match="truncated"):
+            inspect(data[:cut])
 
 
 def test_thumbnails_fit_and_keep_the_shape() -> None:
-    small = Image.open(io.BytesIO(thumbnail(gradient(400, 200))))
-    assert (small.format, small.size) == ("WEBP", (96, 48))
-
-
-def test_thumbnails_of_images_of_their_own_size_are_not_resized() -> None:
-    assert Image.open(io.BytesIO(thumbnail(gradient(70, 50)))).size == (70, 50)
-
-
-def test_thumbnails_of_small_images_are_enlarged_by_whole_pixels() -> None:
-    image = gradient(8, 7)
-    enlarged = Image.open(io.BytesIO(thumbnail(image))).convert("RGB")
-    assert enlarged.size == (96, 84)
-    assert np.array_equal(np.asarray(enlarged), np.asarray(image).repeat(12, axis=0).repeat(12, axis=1))
+    for kind in ("PNG", "TIFF", "BMP"):
+        small, large = thumbnails(encoded(gradient(400, 200), kind))
+        assert small is not None
+        assert large is not None
+        assert (small.size, large.size) == ((96, 48), (192, 96))
 
 
 def test_thumbnails_of_long_images_have_a_pixel_at_least() -> None:
-    assert Image.open(io.BytesIO(thumbnail(gradient(2000, 1)))).size == (96, 1)
+    assert [small and small.size for small in thumbnails(encoded(gradient(2000, 1)))] == [(96, 1), (192, 1)]
 
 
-def test_equal_images_give_equal_thumbnails() -> None:
-    assert thumbnail(gradient(300, 300)) == thumbnail(gradient(300, 300))
-    assert thumbnail(gradient(10, 10)) == thumbnail(gradient(10, 10))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_small_file_that_browsers_show_is_its_own_thumbnail(kind: str) -> None:
+    assert inspect(encoded(gradient(96, 60), kind)) == ImageFacts(96, 60, (None, None))
+    small, large = inspect(encoded(gradient(97, 60), kind)).thumbnails
+    assert small is not None
+    assert large is None
+
+
+def test_a_small_file_that_browsers_would_show_otherwise_gets_thumbnails_of_the_same_pixels() -> None:
+    transparent = Image.new("RGBA", (9, 5), (255, 0, 0, 80))
+    deep = Image.fromarray(np.arange(45, dtype=np.uint16).reshape(5, 9) * 1000)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files = [
+        encoded(transparent),
+        encoded(transparent, "WEBP"),
+        encoded(gradient(9, 5), "BMP"),
+        encoded(gradient(9, 5), "TIFF"),
+        encoded(gradient(9, 5), "GIF"),
+        encoded(deep),
+        encoded(gradient(9, 5), exif=turned),
+        encoded(gradient(9, 5).convert("CMYK"), "JPEG"),
+        encoded(gradient(9, 5), save_all=True, append_images=[gradient(9, 5).rotate(180)]),
+        encoded(gradient(9, 5)) + bytes(20_000),
+    ]
+    for data in files:
+        for small in thumbnails(data):
+            assert small is not None
+            assert np.array_equal(np.asarray(small.convert("RGB")), np.asarray(decode(data)))
+
+
+def test_equal_files_give_equal_thumbnails() -> None:
+    for data in (encoded(gradient(300, 300), "JPEG"), encoded(gradient(10, 10), "BMP")):
+        assert inspect(data) == inspect(data)

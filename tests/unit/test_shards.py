@@ -1,18 +1,21 @@
 import hashlib
 import io
+import multiprocessing
 import os
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from harness import until
 from PIL import Image
 
-from tamis import shards
+from tamis import checking, shards
 from tamis.errors import InputError
-from tamis.images import decode, thumbnail
+from tamis.images import THUMBNAIL_SIZES, inspect
 from tamis.shards import INDEX_SCHEMA, SHARD_SAMPLES, SHARD_SCHEMA, Ingested, ingest, read_shard
 from tamis.sources import RawSample, Refused, Source, open_source
 
@@ -64,7 +67,9 @@ def test_objects_are_named_after_their_content() -> None:
 
 
 def test_the_index_leads_to_every_image_and_thumbnail() -> None:
-    result, objects = stored(Listed([sample(number, data=png(number, (9, 7))) for number in range(SHARD_SAMPLES + 3)]))
+    sizes = [(9, 7), (120, 40), (300, 200)]
+    files = [png(number, sizes[number % 3]) for number in range(SHARD_SAMPLES + 3)]
+    result, objects = stored(Listed([sample(number, data=data) for number, data in enumerate(files)]))
     assert result.index.schema == INDEX_SCHEMA
     tables = [read_shard(objects[shard.key]) for shard in result.shards]
     for row in result.index.slice(SHARD_SAMPLES - 2, 5).to_pylist():
@@ -72,9 +77,10 @@ def test_the_index_leads_to_every_image_and_thumbnail() -> None:
         assert (image["sample_id"], image["sha256"]) == (row["sample_id"], row["sha256"])
         assert row["size"] == len(image["data"])
         assert row["uri"] == f"file:///{int(row['sample_id'][:5])}.png"
-        start = row["thumbnail_offset"]
         pack = objects[result.shards[row["shard"]].thumbnails]
-        assert pack[start : start + row["thumbnail_length"]] == thumbnail(decode(image["data"]))
+        for side, made in zip(THUMBNAIL_SIZES, inspect(image["data"]).thumbnails, strict=True):
+            start, length = row[f"thumbnail_{side}_offset"], row[f"thumbnail_{side}_length"]
+            assert pack[start : start + length] == (made or image["data"])
 
 
 def test_a_shard_closes_when_its_bytes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +131,40 @@ def test_a_single_label_counts_as_none(labels: list[str | None]) -> None:
     assert result.index.schema == INDEX_SCHEMA
 
 
-def test_equal_sources_give_equal_objects_and_tables(tmp_path: Path) -> None:
+def test_equal_sources_give_equal_objects_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(200):
         (tmp_path / f"{number}.png").write_bytes(png(number) if number % 7 else b"no image")
-    first, second = stored(open_source(tmp_path)), stored(open_source(tmp_path))
-    assert first[0] == second[0]
-    assert first[1] == second[1]
+    first = stored(open_source(tmp_path))
+    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
+    in_processes = stored(open_source(tmp_path))
+    assert first[0] == in_processes[0]
+    assert first[1] == in_processes[1]
+
+
+def test_nothing_remains_of_an_ingest_that_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "endless.py"
+    program.write_text(
+        "import itertools, multiprocessing\n"
+        "from tamis.checking import checked\n"
+        "from tamis.sources import RawSample\n"
+        "if __name__ == '__main__':\n"
+        "    endless = (RawSample(str(number), b'no image', None, '') for number in itertools.count())\n"
+        "    for number, _ in enumerate(checked(endless)):\n"
+        "        if number == 0:\n"
+        "            print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        children = [int(word) for word in process.stdout.readline().split()]
+        assert children
+        process.kill()
+
+    def running(child: int) -> bool:
+        # Of one that ended and was not waited for yet, the command line is empty.
+        command = Path(f"/proc/{child}/cmdline")
+        return command.exists() and command.read_bytes() != b""
+
+    until(lambda: not any(running(child) for child in children), 10, "the processes to end")
 
 
 def test_the_fingerprint_depends_on_ids_contents_and_order_alone() -> None:
@@ -157,6 +191,8 @@ def test_progress_counts_every_sample_refused_or_not() -> None:
 
 def test_only_few_samples_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_SAMPLES", 10)
+    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
+    monkeypatch.setattr(checking, "BATCH_SAMPLES", 5)
     read = kept = ahead = 0
 
     class Endless(Listed):
@@ -172,24 +208,26 @@ def test_only_few_samples_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
         ahead = max(ahead, read - kept)
 
     ingest(Endless([]), put)
-    assert ahead < 100 * (os.cpu_count() or 1)
+    assert ahead < 40 * (os.cpu_count() or 1)
 
 
-def test_an_error_of_the_source_or_the_caller_ends_the_ingest() -> None:
+def test_an_error_of_the_source_or_the_caller_ends_the_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
+
     class Broken(Listed):
         def __iter__(self) -> Iterator[RawSample | Refused]:
             yield from self.entries
             raise InputError("The archive ends early.")
 
     with pytest.raises(InputError, match="ends early"):
-        stored(Broken([sample(0)]))
+        stored(Broken([sample(number) for number in range(500)]))
 
     def cancelled(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ingest(Listed([sample(number) for number in range(500)]), lambda key, content: None, cancelled)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ingest")]
+    assert not multiprocessing.active_children()
 
 
 def test_shards_are_read_from_files_and_refused_when_they_are_none(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from layouts import (
 from tamis.errors import InputError
 from tamis.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
+from tamis.sources.tar_archive import _Member
 
 
 def test_every_container_gives_bytes_and_folder_names_as_labels(opener: Callable[[Files], Source]) -> None:
@@ -323,6 +324,48 @@ def test_a_tar_that_ends_early_is_an_error_wherever_it_was_cut() -> None:
     for length in range(tarfile.BLOCKSIZE, len(content) + 1, 64):
         with pytest.raises(InputError, match="ends early"):
             list(upload(content[:length]))
+
+
+# Of size, checksum, type and names: an ordinary file's mode, owner and time are not looked at.
+HEADER_PLACES = st.one_of(st.integers(124, 135), st.integers(148, 328), st.integers(345, 511))
+
+
+@given(
+    name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=130),
+    size=st.integers(0, 8**11 - 1),
+    kind=st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]),
+    form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    edits=st.lists(st.tuples(HEADER_PLACES, st.sampled_from(b"\0 0179a\xff")), max_size=3),
+    summed=st.booleans(),
+)
+def test_a_tar_header_is_read_as_the_standard_library_reads_it(
+    name: str, size: int, kind: bytes, form: int, edits: list[tuple[int, int]], summed: bool
+) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    try:
+        header = bytearray(info.tobuf(form)[-tarfile.BLOCKSIZE :])
+    except ValueError:
+        return
+    for place, value in edits:
+        header[place] = value
+    if summed:
+        header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
+    try:
+        standard = tarfile.TarInfo.frombuf(bytes(header), "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        with pytest.raises(type(error)):
+            _Member.frombuf(bytes(header), "utf-8", "surrogateescape")
+        return
+    if standard.size < 0:
+        return
+    ours = _Member.frombuf(bytes(header), "utf-8", "surrogateescape")
+    assert (ours.name, ours.size, ours.type, ours.issparse()) == (
+        standard.name,
+        standard.size,
+        standard.type,
+        standard.issparse(),
+    )
 
 
 def test_a_tar_with_a_damaged_header_is_an_error() -> None:

@@ -14,11 +14,18 @@ const STRATEGIES = {
   combined: "removes the most difficult, and gives the rest a margin and a temperature",
 };
 
+const DUPLICATES = {
+  keep: "keep",
+  exact: "drop equal files",
+  near: "drop near ones too",
+};
+
 class ManifestMaker extends PageElement {
   static properties = {
     curation: {},
     manifests: { state: true },
     strategy: { state: true },
+    duplicates: { state: true },
     busy: { state: true },
     problem: { state: true },
   };
@@ -26,6 +33,7 @@ class ManifestMaker extends PageElement {
   constructor() {
     super();
     this.strategy = "remove";
+    this.duplicates = "keep";
     /** @type {Map<string, import("./events.js").Job>} */
     this.jobs = new Map();
   }
@@ -72,7 +80,8 @@ class ManifestMaker extends PageElement {
     this.busy = true;
     this.problem = undefined;
     try {
-      await post(`/curations/${this.curation}/manifests`, { strategy: this.strategy });
+      const { strategy, duplicates } = this;
+      await post(`/curations/${this.curation}/manifests`, { strategy, duplicates });
       await this.load();
     } catch (error) {
       this.problem = error.message;
@@ -90,6 +99,10 @@ class ManifestMaker extends PageElement {
         <label for="strategy">Strategy</label>
         <select id="strategy" @change=${(event) => (this.strategy = event.target.value)}>
           ${Object.keys(STRATEGIES).map((name) => html`<option value=${name}>${name}</option>`)}
+        </select>
+        <label for="duplicates">Duplicates</label>
+        <select id="duplicates" @change=${(event) => (this.duplicates = event.target.value)}>
+          ${Object.entries(DUPLICATES).map(([name, text]) => html`<option value=${name}>${text}</option>`)}
         </select>
         <button class="primary" ?disabled=${this.busy}>Make manifest</button>
         <p class="muted">${this.strategy}: ${STRATEGIES[this.strategy]}.</p>
@@ -109,9 +122,17 @@ function one(row) {
     ${ENDED.includes(row.state) ? nothing : bar("Progress of the manifest", done, total)}
     ${row.error ? html`<span class="job-message">${plain(row.error)}</span>` : nothing}
     ${result
-      ? html`<span class="muted">${part(result.kept, result.samples)} samples kept, ${number(result.pairs)} pairs</span>`
+      ? html`<span class="muted">${part(result.kept, result.samples)} samples kept, ${number(result.pairs)} pairs</span>
+          ${result.equal_files || result.near_duplicates ? html`<span class="muted">${duplicateCounts(row)}</span>` : nothing}`
       : nothing}
     ${Object.entries(row.files).map(([name, address]) => html`<a href=${address} download=${name}>${name}</a>`)}`;
+}
+
+/** How many samples repeat an earlier one, and whether they were dropped. */
+function duplicateCounts({ result, parameters }) {
+  const near = result.near_duplicates === null ? "" : `, ${number(result.near_duplicates)} by similarity`;
+  const fate = { keep: "kept", exact: "equal files dropped", near: "dropped" }[parameters.duplicates];
+  return `duplicates: ${number(result.equal_files)} by file${near}; ${fate}`;
 }
 
 customElements.define("manifest-maker", ManifestMaker);
