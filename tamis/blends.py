@@ -5,7 +5,9 @@ classes. Blends can be made at will and without labels, so they show where in th
 difficult. docs/detection.md compares the score with others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,9 @@ from torch.nn.functional import normalize
 
 from tamis.errors import InputError
 from tamis.rows import Embeddings, Rows
+
+if TYPE_CHECKING:
+    from tamis.encoders import Embedder
 
 Indices = npt.NDArray[np.int64]
 
@@ -59,6 +64,18 @@ def draw_parents(count: int, seed: int) -> tuple[Indices, Indices]:
     chosen = _sample(count, IMAGES, random)
     first, second = _pairs(len(chosen), min(PARENTS, 2 * count), random)
     return chosen[first], chosen[second]
+
+
+def embed_blends(
+    count: int, seed: int, images: Callable[[Indices], tuple[list[bytes], list[str]]], embedder: "Embedder"
+) -> Blends:
+    """Blends of a data set of `count` samples.
+
+    images: gives the files and names of the samples whose ascending numbers it is asked for.
+    """
+    first, second = draw_parents(count, seed)
+    used, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    return Blends(first, second, embedder.of_blends(*images(used), *np.split(places, 2)))
 
 
 def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.NDArray[np.float32]:

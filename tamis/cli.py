@@ -17,6 +17,7 @@ DONE, FAILED, USAGE = 0, 1, 2
 SERVER = "http://127.0.0.1:8080"
 MAX_SEED = 2**31 - 1
 SOURCE = "folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
+SCORES = ["blend", "band"]
 DUPLICATES = ["keep", "exact", "near"]
 BENCHMARKS = ["scan", "recut", "memory", "classes", "detect", "ingest", "embed"]
 
@@ -93,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     curate.add_argument("--classes", type=_auto(int), default="auto", help="number of classes r+1, or auto")
     curate.add_argument("--pos-high", type=_auto(float), default="auto", help="share of same-class pairs, or auto")
     curate.add_argument("--pos-low", type=float, default=0.95, help="default: %(default)s")
+    curate.add_argument("--score", choices=SCORES, default=SCORES[0], help="of a sample's difficulty")
     curate.add_argument("--strategy", default="remove", choices=["remove", "margin", "temperature", "combined"])
     curate.add_argument("--fraction", type=_auto(float), default="auto", help="share to remove, or auto")
     curate.add_argument("--duplicates", default="keep", choices=DUPLICATES, help="which to drop (default: %(default)s)")
@@ -218,6 +220,7 @@ def _curate(options: argparse.Namespace) -> Result:
         classes=options.classes,
         pos_high=options.pos_high,
         pos_low=options.pos_low,
+        score=options.score,
         strategy=options.strategy,
         fraction=options.fraction,
         duplicates=options.duplicates,

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tamis.blends import Blends, embed_blends
 from tamis.curation import curate
 from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_embeddings, with_views
 from tamis.errors import InputError
 from tamis.registry import parse_encoder
-from tamis.shards import Ingested, ingest, read_shard
+from tamis.shards import Ingested, ingest, pick_images, read_shard
 from tamis.sources import open_source
 from tamis.terminal import Progress, steps
 
@@ -28,6 +29,7 @@ def curate_source(
     classes: Any = "auto",
     pos_high: Any = "auto",
     pos_low: float = 0.95,
+    score: str = "blend",
     strategy: str = "remove",
     fraction: Any = "auto",
     duplicates: str = "keep",
@@ -48,6 +50,7 @@ def curate_source(
     with tempfile.TemporaryDirectory(prefix="tamis-") as temporary, steps() as step:
         folder = Path(temporary)
         stored = ingest(open_source(source), _writer(folder), progress=step("ingest"))
+        blends: Blends | None = None
         if asked.kind == "embeddings":
             array, about = load_embeddings(Path(asked.file)), {"encoder": asked.label}
             if len(array) != stored.index.num_rows:
@@ -64,10 +67,21 @@ def curate_source(
                 out.mkdir(parents=True, exist_ok=True)
                 (out / "encoder.pt").write_bytes(encoder_bytes(model))
             model = with_views(model, views)
-            array = _embedded(model, shards, stored.index.num_rows, step("embed"))
+            embedder, count = Embedder.of(model), stored.index.num_rows
+            array = _embedded(embedder, shards, count, step("embed"))
+            blends = embed_blends(
+                count, seed, lambda rows: pick_images(stored.shards, folder.__truediv__, rows), embedder
+            )
             about = {"encoder": asked.label, "encoder_fingerprint": fingerprint(model)}
         result = curate(
-            array, classes=classes, pos_high=pos_high, pos_low=pos_low, seed=seed, progress=step("compare pairs")
+            array,
+            classes=classes,
+            pos_high=pos_high,
+            pos_low=pos_low,
+            score=score,
+            seed=seed,
+            blends=blends,
+            progress=step("compare pairs"),
         )
     manifest = result.select(
         strategy,
@@ -82,6 +96,7 @@ def curate_source(
                 "classes": classes,
                 "pos_high": pos_high,
                 "pos_low": pos_low,
+                "score": score,
                 "views": views,
                 "seed": seed,
             },
@@ -112,9 +127,8 @@ def _trained(
     return train_encoder(images, spec, epochs=epochs, seed=seed, progress=step("train encoder"))
 
 
-def _embedded(encoder: Encoder, shards: Sequence[Path], count: int, progress: Progress) -> npt.NDArray[np.float32]:
-    embedder = Embedder.of(encoder)
-    features = np.empty((count, encoder.dimension), np.float32)
+def _embedded(embedder: Embedder, shards: Sequence[Path], count: int, progress: Progress) -> npt.NDArray[np.float32]:
+    features = np.empty((count, embedder.encoder.dimension), np.float32)
     first = 0
     for shard in shards:
         images = read_shard(shard)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -138,6 +140,24 @@ def read_shard(content: bytes | Path) -> pa.Table:
         )
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"This is not a shard of images ({error}).", "Ingest the data set again.") from error
+
+
+def pick_images(
+    shards: Iterable[ShardRef], read: Callable[[str], bytes | Path], rows: npt.NDArray[np.int64]
+) -> tuple[list[bytes], list[str]]:
+    """Files and ids of the samples `rows`, ascending numbers; only shards that hold one of them are read.
+
+    read: gives the shard object of a key, or a file of it.
+    """
+    files: list[bytes] = []
+    names: list[str] = []
+    for shard in shards:
+        inside = rows[(shard.first <= rows) & (rows < shard.first + shard.count)] - shard.first
+        if len(inside):
+            found = read_shard(read(shard.key)).take(pa.array(inside))
+            files += found["data"].to_pylist()
+            names += found["sample_id"].to_pylist()
+    return files, names
 
 
 def _counted(

@@ -18,7 +18,7 @@ from tamis.store import schema
 from tamis.store.catalog import advance, advance_part
 from tamis.store.jobs import SCAN_QUEUE, workflow_id
 from tamis.store.leases import live_workers
-from worker.embed import embed_dataset
+from worker.embed import embed_blends, embed_dataset, load_blends
 from worker.runtime import StoredCheckpoint, reported, reporter, runtime, step, throttled
 
 # A part is worth a worker of its own if it takes so long: every part reads the embeddings, and what it found is stored.
@@ -29,7 +29,8 @@ PART_SECONDS = 60.0
 def run_curation(curation_id: str) -> None:
     with reported(schema.Curation, curation_id):
         embedding_id = embed_dataset(curation_id)
-        queue, parts = plan_scan(curation_id, embedding_id)
+        blends_key = embed_blends(curation_id, embedding_id)
+        queue, parts = plan_scan(curation_id, embedding_id, blends_key)
         if parts > 1:
             handles = [_enqueue_part(queue, curation_id, embedding_id, part, parts) for part in range(parts)]
             for handle in handles:
@@ -39,7 +40,7 @@ def run_curation(curation_id: str) -> None:
 
 
 @step
-def plan_scan(curation_id: str, embedding_id: str) -> tuple[str, int]:
+def plan_scan(curation_id: str, embedding_id: str, blends_key: str | None) -> tuple[str, int]:
     """Stores the plan; returns the queue for the scan's parts, and their number."""
     run = runtime()
     with run.catalog.session() as session:
@@ -54,6 +55,7 @@ def plan_scan(curation_id: str, embedding_id: str) -> tuple[str, int]:
             neighbours=parameters["neighbours"],
             seed=parameters["seed"],
             device=run.settings.device,
+            blends=None if blends_key is None else load_blends(blends_key, len(rows), parameters["seed"]),
         )
         columns = None if plan.task.columns is None else len(plan.task.columns)
         seconds = seconds_needed(rows, columns, plan.method)

@@ -12,10 +12,12 @@ import numpy as np
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 
+from tamis.blends import Blends, draw_parents
+from tamis.blends import embed_blends as blend_images
 from tamis.curation import npy_bytes
 from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_encoder, with_views
 from tamis.registry import EncoderName, encoder_place, parse_encoder
-from tamis.shards import read_shard
+from tamis.shards import ShardRef, pick_images, read_shard
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Embedding, Shard, new_id
 from trainer.data import ImageSet
@@ -182,6 +184,50 @@ def _loaded(encoder_key: str, views: int) -> _Loaded:
 @lru_cache(maxsize=1)
 def _embedder(encoder_key: str, views: int) -> Embedder:
     return Embedder.of(_loaded(encoder_key, views).encoder, runtime().settings.device)
+
+
+def embed_blends(curation_id: str, embedding_id: str) -> str | None:
+    """Part of the curation workflow: the key of the embedded blends, None where the encoder is not known."""
+    encoder_key = encoder_of(embedding_id)
+    if encoder_key is None:
+        return None
+    key: str = _child("blends", curation_id, "", make_blends, curation_id, encoder_key).get_result()
+    return key
+
+
+@step
+def encoder_of(embedding_id: str) -> str | None:
+    with runtime().catalog.session() as session:
+        return session.get_one(Embedding, embedding_id).encoder_key
+
+
+@DBOS.workflow(name="blends")
+def make_blends(curation_id: str, encoder_key: str) -> str:
+    return blend_and_store(curation_id, encoder_key)
+
+
+@step
+def blend_and_store(curation_id: str, encoder_key: str) -> str:
+    run = runtime()
+    with run.catalog.session() as session:
+        row = session.get_one(Curation, curation_id)
+        views, seed = row.parameters["views"], row.parameters["seed"]
+        count, dataset = row.dataset.samples, row.dataset.fingerprint
+        stored = session.scalars(sa.select(Shard).where(Shard.dataset_id == row.dataset_id).order_by(Shard.ordinal))
+        shards = [ShardRef(shard.key, shard.thumbnails_key, shard.first, shard.count) for shard in stored]
+    key = f"blends/{_loaded(encoder_key, views).fingerprint}/{dataset}-{seed}.npy"
+    if not run.objects.exists(key):
+        reporter(Curation, curation_id, "embed", "embedding blends of images")
+        blends = blend_images(
+            count, seed, lambda rows: pick_images(shards, run.objects.get, rows), _embedder(encoder_key, views)
+        )
+        run.objects.put_if_absent(key, npy_bytes(np.asarray(blends.embeddings)))
+    return key
+
+
+def load_blends(key: str, count: int, seed: int) -> Blends:
+    """What `embed_blends` stored for a data set of `count` samples; which samples it blended follows from the seed."""
+    return Blends(*draw_parents(count, seed), np.load(io.BytesIO(runtime().objects.get(key))))
 
 
 @step

@@ -65,13 +65,9 @@ class Embedder:
 
         Raises InputError that names an image which cannot be decoded, or of which the encoder makes no numbers.
         """
-        spec = self.encoder.spec
 
         def fill(place: npt.NDArray[np.uint8], row: int) -> None:
-            try:
-                place[:] = spec.pixels(decode(images[row]))
-            except InputError as error:
-                raise InputError(f"{names[row]} cannot be embedded: {error.message}.", "Ingest it again.") from error
+            place[:] = self._pixels(images[row], names[row])
 
         features = self._features(len(images), fill, progress)
         useless = np.flatnonzero(~(np.isfinite(features).all(1) & features.any(1)))
@@ -82,6 +78,24 @@ class Embedder:
                 "Leave these images out, or use another encoder.",
             )
         return features
+
+    def of_blends(
+        self,
+        images: Sequence[bytes],
+        names: Sequence[str],
+        first: npt.NDArray[np.int64],
+        second: npt.NDArray[np.int64],
+    ) -> Features:
+        """(B,) and (B,) places in `images` -> (B, d), of the mean of the two images' pixels, as the encoder sees them.
+
+        Raises InputError that names an image which cannot be decoded. All images' pixels are in memory at once.
+        """
+        pixels = np.stack([self._pixels(*image) for image in zip(images, names, strict=True)]).astype(np.uint16)
+
+        def fill(place: npt.NDArray[np.uint8], row: int) -> None:
+            place[:] = (pixels[first[row]] + pixels[second[row]] + 1) // 2
+
+        return self._features(len(first), fill, None)
 
     def of_pixels(self, pixels: npt.NDArray[np.uint8], progress: Progress | None = None) -> Features:
         """(N, 3, S, S) uint8, in memory or mapped -> (N, d). Raises InputError for other pixels."""
@@ -110,6 +124,12 @@ class Embedder:
                 found: torch.Tensor = self.encoder(x)
                 return found
             return torch.stack([functional.normalize(self.encoder(view), dim=1) for view in _views(x, views)]).mean(0)
+
+    def _pixels(self, image: bytes, name: str) -> npt.NDArray[np.uint8]:
+        try:
+            return self.encoder.spec.pixels(decode(image))
+        except InputError as error:
+            raise InputError(f"{name} cannot be embedded: {error.message}.", "Ingest it again.") from error
 
     def _features(
         self, count: int, fill: Callable[[npt.NDArray[np.uint8], int], None], progress: Progress | None

@@ -1,5 +1,7 @@
 """The blend score on made data, against a plain version, and what it must not depend on."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,8 +9,13 @@ from sklearn.metrics import roc_auc_score
 
 import tamis
 from tamis import InputError
-from tamis.blends import IMAGES, PARENTS, Blends, blend_score, draw_parents
+from tamis.blends import IMAGES, PARENTS, Blends, blend_score, draw_parents, embed_blends
+from tamis.encoders import Embedder, EncoderSpec, build_encoder
+from tamis.images import decode
 from tamis.rows import Rows
+from tamis.shards import ingest, pick_images
+from tamis.sources import open_source
+from tests.samples import digit_files, write_tar
 
 CLASSES, EACH = 6, 100
 DIRECTIONS = np.linalg.qr(np.random.default_rng(0).standard_normal((24, 24)))[0]
@@ -112,3 +119,23 @@ def test_blends_that_do_not_fit_are_refused(embeddings: npt.NDArray[np.float32],
         tamis.curate(embeddings[:100], blends=blends)
     with pytest.raises(InputError, match="parents"):
         Blends(blends.first[1:], blends.second, blends.embeddings)
+
+
+def test_blends_are_embedded_from_the_mean_of_two_images_as_the_encoder_sees_them(tmp_path: Path) -> None:
+    files = digit_files(30)
+    stored = ingest(
+        open_source(write_tar(tmp_path / "digits.tar", files)), lambda key, data: save(tmp_path / key, data)
+    )
+    embedder = Embedder.of(build_encoder(EncoderSpec("small", 16), 0), "cpu")
+    made = embed_blends(30, 3, lambda rows: pick_images(stored.shards, tmp_path.__truediv__, rows), embedder)
+    by_name = dict(files)
+    names = stored.index["sample_id"].to_pylist()
+    pixels = np.stack([embedder.encoder.spec.pixels(decode(by_name[name])) for name in names]).astype(np.uint16)
+    mean = ((pixels[made.first] + pixels[made.second] + 1) // 2).astype(np.uint8)
+    np.testing.assert_array_equal(made.embeddings, embedder.of_pixels(mean))
+    np.testing.assert_array_equal((made.first, made.second), draw_parents(30, 3))
+
+
+def save(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
