@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from tamis.errors import InputError
 from tamis.rows import Embeddings, Rows
+from tamis.space import HalfWhitened, sampled
 
 if TYPE_CHECKING:
     from tamis.encoders import Embedder
@@ -29,10 +30,8 @@ PARENTS = 2 * REFERENCE
 IMAGES = 1024
 # Of these the nearest hundredth is looked at, but no fewer than five.
 NEAREST, FEWEST = 0.01, 5
-COMPONENTS = 64
 # Makes differences of cosines, mostly within 0.3 of zero, fill the scale from 0 to 1.
 SHARPNESS = 10.0
-COVARIANCE_SAMPLE = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ def draw_parents(count: int, seed: int) -> tuple[Indices, Indices]:
     No more than IMAGES different rows occur, so that all their pixels fit in memory at once. count: 2 or more samples.
     """
     random = np.random.default_rng((seed, 1))
-    chosen = _sample(count, IMAGES, random)
+    chosen = sampled(count, IMAGES, random)
     first, second = _pairs(len(chosen), min(PARENTS, 2 * count), random)
     return chosen[first], chosen[second]
 
@@ -84,15 +83,14 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
     REFERENCE samples and as many blends of each kind.
 
     Blends are midpoints of two embeddings and, where given, images that were blended and then embedded. Similarities
-    are of the leading 64 principal components, each half-whitened: its standard deviation is brought to its square
-    root, so that no few of them outweigh the rest.
+    are of half-whitened components (see `tamis.space`).
 
     Raises InputError when the blends' embeddings have another dimension, are zero or not finite, or name rows that
     there are not.
     """
     random = np.random.default_rng((seed, 2))
-    space = _Space(rows, random)
-    chosen = _sample(len(rows), REFERENCE, random)
+    space = HalfWhitened(rows, seed)
+    chosen = sampled(len(rows), REFERENCE, random)
     reference = space(rows, chosen)
     first, second = _pairs(len(chosen), 2 * len(chosen), random)
     used = _unlike(reference[first], reference[second])
@@ -110,21 +108,6 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
         similar[chosen[itself] - part.start, itself] = -torch.inf
         score[part] = _mean_of_highest(block @ pool.T, nearest) - _mean_of_highest(similar, nearest)
     return torch.sigmoid(SHARPNESS * score).numpy()
-
-
-class _Space:
-    """Half-whitened principal components of unit vectors: (n, d) rows to (n, COMPONENTS or fewer) float32 of length
-    one."""
-
-    def __init__(self, rows: Rows, random: np.random.Generator) -> None:
-        sample = rows.unit(_sample(len(rows), COVARIANCE_SAMPLE, random)).double()
-        self._mean = sample.mean(0).float()
-        variance, directions = torch.linalg.eigh(sample.T.cov(correction=0))
-        kept = torch.nonzero(variance > 1e-6 * variance[-1]).flatten()[-COMPONENTS:]
-        self._map = (directions[:, kept] * variance[kept] ** -0.25).float()
-
-    def __call__(self, rows: Rows, which: "slice | Indices") -> torch.Tensor:
-        return normalize((rows.unit(which) - self._mean) @ self._map)
 
 
 def _pairs(count: int, number: int, random: np.random.Generator) -> tuple[Indices, Indices]:
@@ -153,7 +136,3 @@ def _check(blends: Blends, rows: Rows) -> None:
 
 def _mean_of_highest(similar: torch.Tensor, count: int) -> torch.Tensor:
     return similar.topk(min(count, similar.shape[1]), sorted=False).values.mean(1)
-
-
-def _sample(count: int, size: int, random: np.random.Generator) -> Indices:
-    return np.sort(random.choice(count, min(size, count), replace=False))

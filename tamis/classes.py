@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from tamis.errors import InputError
 from tamis.rows import Embeddings, Rows, as_rows
+from tamis.space import HalfWhitened, sampled
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -38,7 +39,8 @@ class ClassEstimate:
 def estimate_classes(
     embeddings: "Embeddings | Rows", classes: int | Literal["auto"] = "auto", seed: int = 0
 ) -> ClassEstimate:
-    """Clusters the samples by k-means on the unit sphere, into `classes` or as many as three criteria agree on.
+    """Clusters the samples by k-means on the unit sphere of half-whitened components (see `tamis.space`), into
+    `classes` or as many as three criteria agree on.
 
     The criteria look at no more than 2,000 samples, so that their cost does not grow with N:
     the mean silhouette (Rousseeuw 1987), its maximum over k;
@@ -54,27 +56,25 @@ def estimate_classes(
         raise InputError(f"classes is {classes}.", f"Use auto or 2 to {count}, the number of samples.")
     # With several threads k-means adds up in no fixed order, and equal runs would give unequal bits.
     with threadpool_limits(1):
-        criteria = _criteria(_sample(rows, CRITERIA_SAMPLE, seed), seed) if classes == "auto" else {}
+        space = HalfWhitened(rows, seed)
+        criteria = _criteria(_sample(rows, space, CRITERIA_SAMPLE, seed), seed) if classes == "auto" else {}
         number = median_low(criteria.values()) if classes == "auto" else classes
-        return ClassEstimate(number, _cluster(rows, number, seed), criteria)
+        return ClassEstimate(number, _cluster(rows, space, number, seed), criteria)
 
 
-def _sample(rows: Rows, size: int, seed: int) -> Floats:
-    chosen = np.arange(len(rows))
-    if len(rows) > size:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(rows), size, replace=False))
-    block: Floats = rows.unit(chosen).numpy()
+def _sample(rows: Rows, space: HalfWhitened, size: int, seed: int) -> Floats:
+    block: Floats = space(rows, sampled(len(rows), size, np.random.default_rng(seed))).numpy()
     return block
 
 
-def _cluster(rows: Rows, classes: int, seed: int) -> Labels:
+def _cluster(rows: Rows, space: HalfWhitened, classes: int, seed: int) -> Labels:
     fitted: Any
     if len(rows) <= FULL_KMEANS:
-        fitted = KMeans(classes, n_init=5, random_state=seed).fit(_sample(rows, len(rows), seed))
+        fitted = KMeans(classes, n_init=5, random_state=seed).fit(_sample(rows, space, len(rows), seed))
     else:
-        sample = _sample(rows, FULL_KMEANS, seed)
+        sample = _sample(rows, space, FULL_KMEANS, seed)
         fitted = MiniBatchKMeans(classes, n_init=5, batch_size=4096, random_state=seed).fit(sample)
-    return np.concatenate([fitted.predict(rows.unit(part).numpy()) for part in rows.blocks()]).astype(np.int32)
+    return np.concatenate([fitted.predict(space(rows, part).numpy()) for part in rows.blocks()]).astype(np.int32)
 
 
 def _criteria(sample: Floats, seed: int) -> dict[str, int]:

@@ -19,6 +19,7 @@ from tamis.histogram import Histogram, exact_edges
 from tamis.rows import Rows
 from tamis.scan import Method, Task
 from tamis.similarity import choose_method, computes_bf16, pair_scan, seconds_needed
+from tamis.space import sampled
 
 log = logging.getLogger("tamis.plan")
 
@@ -114,7 +115,7 @@ def make_plan(
         )
     found = estimate_classes(rows, classes, seed)
     # A small scan tells where the band lies, so that the large one can look inside it while it counts.
-    sketch = pair_scan(rows.unit(_sampled(len(rows), SCOUT, seed)), k=0).histogram
+    sketch = pair_scan(rows.unit(sampled(len(rows), SCOUT, np.random.default_rng(seed))), k=0).histogram
     edges = _profile_edges(sketch, exact_edges(BINS, bf16=computes_bf16(len(rows))))
     method = choose_method(rows, device, min(neighbours, len(rows)) + len(edges))
     task = Task(
@@ -153,11 +154,7 @@ def _columns(
             log.info("comparing all pairs of %d samples, about %.0f s", count, seconds)
             return None
         log.info("all pairs of %d samples would take %.0f s: comparing each with %d", count, seconds, reference)
-    return _sampled(count, reference, seed)
-
-
-def _sampled(count: int, size: int, seed: int) -> npt.NDArray[np.int64]:
-    return np.sort(np.random.default_rng(seed).choice(count, min(size, count), replace=False))
+    return sampled(count, reference, np.random.default_rng(seed))
 
 
 def _profile_edges(histogram: Histogram, allowed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -168,6 +165,6 @@ def _profile_edges(histogram: Histogram, allowed: npt.NDArray[np.float64]) -> np
 
 
 def _graph_sample(rows: Rows, seed: int) -> PairSample:
-    chosen = _sampled(len(rows), GRAPH_SAMPLE, seed)
+    chosen = sampled(len(rows), GRAPH_SAMPLE, np.random.default_rng(seed))
     unit = rows.unit(chosen)
     return PairSample(chosen, (unit @ unit.T).clamp_(-1.0, 1.0).numpy())

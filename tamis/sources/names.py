@@ -9,6 +9,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
+# Most names, which need no closer look: parts of ASCII letters, digits and a few signs, none beginning with a dot.
+_PLAIN = re.compile(r"(?:[\w+=,@~-][\w+=,@~. -]*/)*[\w+=,@~-][\w+=,@~. -]*", re.ASCII)
 _UNSHOWABLE = re.compile("|".join(pattern.pattern for pattern in (_CONTROL, _DIRECTION, _SURROGATE)))
 
 
@@ -18,6 +20,8 @@ def clean(name: str) -> str:
     Raises EntryError, naming the cause, for names that could leave a folder, mean another file on another system or
     show as something else than they are.
     """
+    if _PLAIN.fullmatch(name):
+        return name
     causes = {
         "the name holds a control character": _CONTROL.search(name),
         "the name holds a character that reverses the direction of text": _DIRECTION.search(name),

@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Self, cast
 
 from tamis.errors import InputError
@@ -64,12 +65,13 @@ class TarArchive:
         return gunzip(raw, self.content.size) if self.gzipped else nullcontext(raw)
 
     def _entry(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
-        @contextmanager
-        def opened() -> Iterator[BinaryIO]:
-            with self._damage(), cast(BinaryIO, archive.extractfile(info)) as file:
-                yield file
-
+        opened = partial(self._opened, archive, info)
         return Entry(info.name, opened, info.size, self.content.uri, _refusal(info), seekable=not self.gzipped)
+
+    @contextmanager
+    def _opened(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[BinaryIO]:
+        with self._damage(), cast(BinaryIO, archive.extractfile(info)) as file:
+            yield file
 
     @contextmanager
     def _damage(self) -> Iterator[None]:

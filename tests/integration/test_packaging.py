@@ -32,6 +32,7 @@ EXTRAS = ("faiss", "timm", "safetensors", "huggingface_hub")
 # What computes must not know what stores. Whatever these import is checked with them.
 COMPUTING = (
     "similarity",
+    "space",
     "classes",
     "blends",
     "difficulty",
