@@ -12,9 +12,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import sqlalchemy as sa
+import torch
 from harness import Server, serving
 
 from tamis.settings import Settings
+
+# Before anything imports Triton, which looks at this once. Much of PyTorch does.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

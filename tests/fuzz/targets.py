@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seeds import IMAGES, PICKLES, SHARDS, SOURCES
 
 from tamis.errors import InputError
-from tamis.images import decode, thumbnail
+from tamis.images import decode, inspect
 from tamis.shards import ingest, read_shard
 from tamis.sources import Refused, open_source
 from tamis.sources.entries import EntryError
@@ -73,8 +73,17 @@ def _source(case: tuple[str, bytes]) -> list[str]:
 
 
 def _image(content: bytes) -> list[str]:
-    thumbnail(decode(content))
-    return []
+    refusals = [_refusal(read, content) for read in (decode, inspect)]
+    assert refusals[0] == refusals[1], refusals
+    return [] if refusals[0] is None else [refusals[0]]
+
+
+def _refusal(read: Callable[[bytes], object], content: bytes) -> str | None:
+    try:
+        read(content)
+    except InputError as error:
+        return error.message
+    return None
 
 
 def _pickle(content: bytes) -> list[str]:

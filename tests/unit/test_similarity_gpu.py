@@ -13,30 +13,19 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tamis import InputError, pair_scan
+from tamis import InputError, candidates_gpu, pair_scan, similarity_gpu
 from tamis.rows import Rows
 from tamis.scan import Found, Task
 from tamis.similarity_cpu import Scan as CpuScan
+from tamis.similarity_gpu import PROFILE_SHAPE, SHAPES, SMALL_SHAPE, Scan, Shape
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ else "cpu")
-# Triton reads it when it is first imported, and whenever it runs a kernel.
-with pytest.MonkeyPatch.context() as patch:
-    if DEVICE.type == "cpu":
-        patch.setenv("TRITON_INTERPRET", "1")
-    from tamis import candidates_gpu, similarity_gpu
-    from tamis.similarity_gpu import PROFILE_SHAPE, SHAPES, SMALL_SHAPE, Scan, Shape
 
 BINS = 2048
 EDGES = np.linspace(-1.0, 1.0, BINS + 1)
 HALVES = np.array([-1.0, 0.0, 1.0])
 # Small ones, so that few samples make many tiles and squares.
 SHAPE = Shape(64, 128, 64, 4, 2, 2, 256)
-
-
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    if DEVICE.type == "cpu":
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
 def oracle(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
