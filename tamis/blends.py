@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tamis.errors import InputError
-from tamis.rows import Embeddings, Rows
+from tamis.rows import MIN_SAMPLES, Embeddings, Rows
 from tamis.space import HalfWhitened, sampled
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ Indices = npt.NDArray[np.int64]
 # is less alike counts: what is between two samples of one class is of that class.
 REFERENCE = 2048
 PARENTS = 2 * REFERENCE
-IMAGES = 1024
-# Of these the nearest hundredth is looked at, but no fewer than five.
+# Of the reference the nearest hundredth is looked at, but no fewer than five.
 NEAREST, FEWEST = 0.01, 5
 # Makes differences of cosines, mostly within 0.3 of zero, fill the scale from 0 to 1.
 SHARPNESS = 10.0
+# Different images that are blended, whose pixels are in memory at once.
+IMAGES = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,10 @@ class Blends:
 def draw_parents(count: int, seed: int) -> tuple[Indices, Indices]:
     """(B,) int64 twice: for each blend to make, the rows of its two images; B is no more than PARENTS and 2 * count.
 
-    No more than IMAGES different rows occur, so that all their pixels fit in memory at once. count: 2 or more samples.
+    No more than IMAGES different rows occur. Raises InputError for too few samples to compare pairs.
     """
+    if count < MIN_SAMPLES:
+        raise InputError(f"There are {count} samples.", f"At least {MIN_SAMPLES} are needed to compare pairs.")
     random = np.random.default_rng((seed, 1))
     chosen = sampled(count, IMAGES, random)
     first, second = _pairs(len(chosen), min(PARENTS, 2 * count), random)

@@ -103,7 +103,7 @@ def test_few_samples_and_duplicates_are_scored(count: int) -> None:
 
 
 def test_parents_differ_are_few_and_are_drawn_alike() -> None:
-    for count in (2, 100, 10**6):
+    for count in (4, 100, 10**6):
         first, second = draw_parents(count, 7)
         assert len(first) == min(PARENTS, 2 * count)
         assert (first != second).all()
@@ -117,6 +117,8 @@ def test_blends_that_do_not_fit_are_refused(embeddings: npt.NDArray[np.float32],
         tamis.curate(embeddings, blends=Blends(blends.first, blends.second, np.asarray(blends.embeddings)[:, :10]))
     with pytest.raises(InputError, match="row outside"):
         tamis.curate(embeddings[:100], blends=blends)
+    with pytest.raises(InputError, match="At least 4"):
+        draw_parents(1, 0)
     with pytest.raises(InputError, match="parents"):
         Blends(blends.first[1:], blends.second, blends.embeddings)
 
