@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from samples import digit_embeddings, digit_files, write_folder, write_tar
 from torchvision.models import resnet18
 
 import tamis
+from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
 from tamis.cli import build_parser, main
 from tamis.encoders import fingerprint, load_encoder, with_views
@@ -279,6 +281,17 @@ def test_every_command_takes_json_and_says_what_it_does(capsys: pytest.CaptureFi
             main([name, "--help"])
         assert ended.value.code == 0
         assert "--json" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.detect.STEPS", 10)
+    figures = dict(islice(detect_benchmark(count=120, seeds=2, sets=("digits",)), 9))
+    for condition in ("10% mixed, weight half", "20% mixed, weight random"):
+        scores = figures[f"digits, {condition}"]
+        assert {"Tamis: blends", "Tamis: band share", "random", "InfoNCE loss of late epochs"} < set(scores)
+        assert all(0 <= score["mean"] <= 1 for score in scores.values())
+    assert figures["digits, pairs"]["random"]["mean"] > 0.7
+    assert build_parser().parse_args(["bench", "detect"]).name == "detect"
 
 
 def test_the_embedding_benchmark_compares_the_same_features() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from harness import Server, serving
@@ -13,7 +14,17 @@ from samples import digit_files, write_tar
 from torchvision import models
 
 import tamis
-from tamis.encoders import EncoderSpec, build_encoder, encoder_bytes, fingerprint, load_encoder, with_views
+from tamis.encoders import (
+    Embedder,
+    EncoderSpec,
+    build_encoder,
+    encoder_bytes,
+    fingerprint,
+    load_encoder,
+    with_views,
+)
+from tamis.images import decode
+from tamis.local import curate_source
 
 COUNT = 40
 
@@ -71,6 +82,21 @@ def test_an_encoder_that_was_sent_is_used_and_named_by_its_weights(stack: Server
     two = manifest_encoder(stack, dataset, tmp_path / "two", sent["encoder"], views=2)
     assert two["encoder_fingerprint"] == fingerprint(with_views(encoder, 2))
     assert len(features(stack)) == 2 * len(made)
+
+
+def test_a_server_scores_as_the_command_line_does_and_both_by_blends_of_images(
+    stack: Server, dataset: str, tmp_path: Path
+) -> None:
+    encoder, file = build_encoder(EncoderSpec("small", 16), 9), tmp_path / "encoder.pt"
+    file.write_bytes(encoder_bytes(encoder))
+    manifest_encoder(stack, dataset, tmp_path / "served", stack.client.send_encoder(file)["encoder"])
+    archive = write_tar(tmp_path / "digits.tar", digit_files(COUNT))
+    curate_source(archive, tmp_path / "own", encoder=f"checkpoint:{file}", classes=10)
+    served, own = (tamis.read_manifest(tmp_path / name).samples["difficulty"] for name in ("served", "own"))
+    assert served.equals(own)
+    images = [encoder.spec.pixels(decode(data)) for _, data in digit_files(COUNT)]
+    alone = tamis.curate(Embedder.of(encoder, "cpu").of_pixels(np.stack(images)), classes=10)
+    assert not np.allclose(alone.difficulty, own.to_numpy(), atol=0.01)
 
 
 def test_weights_of_a_library_are_used_where_the_worker_has_them(
