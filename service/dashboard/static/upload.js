@@ -139,7 +139,10 @@ class UploadForm extends PageElement {
         ${busy
           ? html`<button type="button" @click=${() => this.sending.abort()}>Stop</button>`
           : html`<button class="primary">${earlier ? `Go on at ${size(earlier.received)}` : "Upload"}</button>`}
-        <p id="archive-kinds" class="muted">A zip, tar or tar.gz of images, or an IDX file. A cut connection is no harm.</p>
+        <p id="archive-kinds" class="muted">
+          A zip, tar or tar.gz of images, or a WebDataset shard, Parquet, CIFAR, STL-10 or IDX file. A cut connection is no
+          harm.
+        </p>
       </form>
       ${busy ? this.bar() : nothing}
       <p class="unseen" role="status">${this.said ?? nothing}</p>
