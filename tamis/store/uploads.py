@@ -90,11 +90,13 @@ class Uploads:
     def completed(self, upload_id: str, start: int, data: bytes) -> Iterator[tuple[str, str | None]]:
         """Keeps the last bytes; yields the whole archive's key and, for `record`, the last part's.
 
-        Raises ChecksumError when the whole is not what the client said it would be.
+        Raises ChecksumError when the whole is not what the client said it would be, ConflictError when another request
+        was first.
         """
         with self._overtaken_told(upload_id, start), self._kept(upload_id, start, data) as part:
             with self.catalog.session() as session:
-                expected = self.get(session, upload_id).sha256
+                # Parts of a request that was recorded meanwhile would make another archive than the client's.
+                expected = self.ending_at(session, upload_id, start).sha256
                 query = sa.select(UploadPart.key).where(UploadPart.upload_id == upload_id).order_by(UploadPart.start)
                 parts = session.scalars(query).all()
             if part is None:

@@ -21,6 +21,7 @@ from samples import digit_files, write_tar
 from service.app import create_app
 from service.auth import create_key
 from service.backend import Backend
+from tamis.errors import ConflictError
 from tamis.settings import Settings
 from tamis.store.objects import PART
 from tamis.store.schema import Dataset, Upload, new_id
@@ -357,6 +358,19 @@ def test_parts_may_go_to_different_servers(client: Any, settings: Settings, arch
             assert patch(server, address, start, archive[start : start + 5000]).status_code == 204
         assert offset(other, address) == len(archive)
     assert stored(client, dataset) == archive
+
+
+def test_last_bytes_that_another_request_overtook_are_a_conflict_and_no_damage(client: Any) -> None:
+    uploads, content = backend_of(client).uploads, b"0123456789"
+    upload = begun(client, len(content), sha256=hashlib.sha256(content).hexdigest()).rsplit("/", 1)[1]
+    uploads.add(upload, 0, content[:4])
+    # Of a connection that was cut, while its sender went on at 4.
+    uploads.add(upload, 4, content[4:6])
+    with pytest.raises(ConflictError), uploads.completed(upload, 4, content[4:]):
+        pass
+    with uploads.completed(upload, 6, content[6:]) as (key, _):
+        assert backend_of(client).objects.get(key) == content
+    uploads.remove(upload)
 
 
 def test_a_second_finish_at_once_makes_no_second_job(client: Any, archive: bytes) -> None:
