@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from tamis.errors import InputError
 from tamis.rows import MIN_SAMPLES, Embeddings, Rows
-from tamis.space import HalfWhitened, sampled
+from tamis.space import Whitened, sampled
 
 if TYPE_CHECKING:
     from tamis.encoders import Embedder
@@ -29,6 +29,7 @@ REFERENCE = 2048
 PARENTS = 2 * REFERENCE
 # Of the reference the nearest hundredth is looked at, but no fewer than five.
 NEAREST, FEWEST = 0.01, 5
+WHITENING = 0.5
 # Makes differences of cosines, mostly within 0.3 of zero, fill the scale from 0 to 1.
 SHARPNESS = 10.0
 # Different images that are blended, whose pixels are in memory at once.
@@ -92,7 +93,7 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
     there are not.
     """
     random = np.random.default_rng((seed, 2))
-    space = HalfWhitened(rows, seed)
+    space = Whitened(rows, WHITENING, seed)
     chosen = sampled(len(rows), REFERENCE, random)
     reference = space(rows, chosen)
     first, second = _pairs(len(chosen), 2 * len(chosen), random)

@@ -1,4 +1,4 @@
-"""The space in which samples are clustered and scored: principal components of the embeddings, half-whitened."""
+"""The spaces in which samples are clustered and scored: principal components of the embeddings, whitened in part."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +15,19 @@ COVARIANCE_SAMPLE = 8192
 LEAST_VARIANCE = 1e-6
 
 
-class HalfWhitened:
+class Whitened:
     """Takes rows to (n, COMPONENTS or fewer) float32 of length one.
 
-    Each of the leading principal components of the unit rows is scaled so that its standard deviation becomes its
-    square root: no few of them outweigh the rest, as they do in raw features, and none is blown up to the others' size,
-    as full whitening would.
+    Each of the leading principal components of the unit rows is divided by a power of its standard deviation: no few of
+    them outweigh the rest, as they do in raw features. power: 1 would blow up all to one size, 0 leave them as is.
     """
 
-    def __init__(self, rows: Rows, seed: int) -> None:
+    def __init__(self, rows: Rows, power: float, seed: int) -> None:
         sample = rows.unit(sampled(len(rows), COVARIANCE_SAMPLE, np.random.default_rng((seed, 0)))).double()
         self._mean = sample.mean(0).float()
         variance, directions = torch.linalg.eigh(sample.T.cov(correction=0))
         kept = torch.nonzero(variance > LEAST_VARIANCE * variance[-1]).flatten()[-COMPONENTS:]
-        self._map = (directions[:, kept] * variance[kept] ** -0.25).float()
+        self._map = (directions[:, kept] * variance[kept] ** (-power / 2)).float()
 
     def __call__(self, rows: Rows, which: "slice | Indices") -> torch.Tensor:
         return normalize((rows.unit(which) - self._mean) @ self._map)
