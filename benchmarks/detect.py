@@ -76,9 +76,10 @@ def run(
 def cost(count: int = 60_000, dimension: int = 512) -> dict[str, float]:
     """Seconds of the plain pair scan, and of the default score that is computed beside it."""
     rows = Rows(clustered(count, dimension))
-    blends = Blends(*draw_parents(count, 0), clustered(min(4096, 2 * count), dimension, seed=1))
-    tamis.pair_scan(rows.unit(slice(0, 9000)), 64)  # compiles
-    scan = seconds(lambda: tamis.pair_scan(rows.unit(slice(0, count)), 64), repeats=2)
+    first, second = draw_parents(count, 0)
+    blends = Blends(first, second, clustered(len(first), dimension, seed=1))
+    tamis.pair_scan(rows.array[:9000], 64)  # compiles
+    scan = seconds(lambda: tamis.pair_scan(rows.array, 64), repeats=2)
     score = seconds(lambda: blend_score(rows, blends), repeats=2)
     return {"samples": count, "dimension": dimension, "scan": scan, "score": score, "ratio": (scan + score) / scan}
 

@@ -17,7 +17,7 @@ from benchmarks.approximate import approximate_peers
 from benchmarks.measure import in_fresh_process, machine, product_peak, resident_bytes, seconds
 from tamis.device import resolve_device
 from tamis.rows import Rows
-from tamis.similarity import computes_bf16, pair_scan
+from tamis.similarity import PairScan, computes_bf16, pair_scan
 
 IMAGENET = 1_281_167
 CHECKED_ROWS = 500
@@ -112,6 +112,14 @@ def accuracy(embeddings: npt.NDArray[np.float32], k: int) -> dict[str, float]:
     exact = unit[rows] @ unit.T
     exact[np.arange(len(rows)), rows] = -2
     best = np.argpartition(-exact, k, axis=1)[:, :k]
+    return {**_errors(found, rows, exact, best), "faiss_recall": _recall(_faiss(embeddings, k)[rows], best)}
+
+
+def _errors(
+    found: PairScan, rows: npt.NDArray[np.int64], exact: npt.NDArray[np.float64], best: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """exact: (len(rows), N), -2 of a row with itself. best: (len(rows), k), the most similar there."""
+    count = exact.shape[1]
     own = np.take_along_axis(exact, found.indices[rows], 1)
     others = exact[exact > -2]
     shares = [abs(found.histogram.quantile(share) - np.quantile(others, 1 - share)) for share in SHARES]
@@ -121,7 +129,6 @@ def accuracy(embeddings: npt.NDArray[np.float32], k: int) -> dict[str, float]:
         "largest_quantile_error": float(max(shares)),
         "pairs_counted": int(found.histogram.total),
         "pairs": count * (count - 1) // 2,
-        "faiss_recall": _recall(_faiss(embeddings, k)[rows], best),
     }
 
 
@@ -171,17 +178,7 @@ def _gpu_accuracy(embeddings: npt.NDArray[np.float32], k: int) -> dict[str, floa
     parts = (embeddings[start : start + 2**17] for start in range(0, count, 2**17))
     exact = torch.cat([rows @ _gpu_unit(part, torch.float64).T for part in parts], dim=1).cpu().numpy()
     exact[np.arange(len(chosen)), chosen] = -2
-    best = np.argpartition(-exact, k, axis=1)[:, :k]
-    own = np.take_along_axis(exact, found.indices[chosen], 1)
-    others = exact[exact > -2]
-    shares = [abs(found.histogram.quantile(share) - np.quantile(others, 1 - share)) for share in SHARES]
-    return {
-        "recall": _recall(found.indices[chosen], best),
-        "largest_similarity_error": float(np.abs(own - found.similarities[chosen]).max()),
-        "largest_quantile_error": float(max(shares)),
-        "pairs_counted": int(found.histogram.total),
-        "pairs": count * (count - 1) // 2,
-    }
+    return _errors(found, chosen, exact, np.argpartition(-exact, k, axis=1)[:, :k])
 
 
 def _gpu_peers(embeddings: npt.NDArray[np.float32], k: int, ours_a_row: float) -> Iterator[tuple[str, Any]]:
