@@ -12,7 +12,6 @@ import struct
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measure import in_fresh_process, machine, resident_bytes, seconds
+from benchmarks.measure import in_fresh_process, machine, resident_bytes, seconds, started_bytes
 from tamis.images import THUMBNAIL_SIZES
 from tamis.shards import ingest
 from tamis.sources import RawSample, open_source
@@ -53,12 +52,12 @@ def run(count: int = 60_000) -> Iterator[tuple[str, Any]]:
 
 def memory(source: str) -> dict[str, int]:
     """Ingests with nothing else in the process. `helpers_bytes`: what the processes that it started held together."""
-    before, helpers = resident_bytes(), 0
+    before, helpers, seen = resident_bytes(), 0, 0
 
     def look(done: int, total: int) -> None:
-        nonlocal helpers
-        if done % 1000 == 0:
-            helpers = max(helpers, sum(resident_bytes(child.pid or 0) for child in active_children()))
+        nonlocal helpers, seen
+        if done - seen > 1000:
+            helpers, seen = max(helpers, started_bytes()), done
 
     with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
         found = ingest(open_source(source), _writer(Path(folder)), look)

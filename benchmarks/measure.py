@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +52,21 @@ def resident_bytes(process: int | str = "self") -> int:
     """Memory this process, or another, holds now."""
     with open(f"/proc/{process}/statm") as file:  # noqa: PTH123  not a file in the usual sense
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def started_bytes() -> int:
+    """Memory the processes hold that this one started, and those they started. What they share counts for each."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found, wanted = 0, {os.getpid()}
+    while wanted:
+        wanted = {process for process, parent in parents.items() if parent in wanted}
+        for process in wanted:
+            with suppress(OSError):
+                found += resident_bytes(process)
+    return found
 
 
 def machine() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Every image file of a source decoded, measured and hashed, in processes beside the one that reads."""
 
+import gc
 import hashlib
 import os
 import signal
@@ -7,11 +8,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import connection, get_context, parent_process
+from multiprocessing.context import ForkServerContext
+from typing import NamedTuple
 
 from tamis.errors import InputError
-from tamis.images import ImageFacts, inspect
+from tamis.images import ImageFacts, Thumbnails, inspect, made_here
 from tamis.sources import RawSample, Refused
 
 # What a process takes at a time. Most of it fits a pipe, so that the reader need not wait while it is taken.
@@ -26,8 +29,7 @@ FEW_SAMPLES = 1024
 FEW_BYTES = 8 * 2**20
 
 
-@dataclass(frozen=True)
-class CheckedImage:
+class CheckedImage(NamedTuple):
     """A sample that decodes."""
 
     sample: RawSample
@@ -35,50 +37,70 @@ class CheckedImage:
     facts: ImageFacts
 
 
-# Of one file: its hash and facts, or why it is refused.
-_Found = tuple[str, ImageFacts] | str
+class Checked(NamedTuple):
+    """Some samples that follow each other in a source, each kind in order: those that decode, and the others."""
+
+    images: list[CheckedImage]
+    refused: list[Refused]
 
 
-def checked(source: Iterable[RawSample | Refused]) -> Iterator[CheckedImage | Refused]:
-    """The samples in their order. Processes and not threads, because Pillow's own code runs in Python for the most part
+class _Batch(NamedTuple):
+    """Samples as they came; the files among them that are to be decoded; how many bytes all are."""
+
+    samples: list[RawSample | Refused | CheckedImage]
+    files: list[bytes]
+    size: int
+
+
+# Of one file: its hash, width, height and thumbnails, or why it is refused.
+_Found = tuple[str, int, int, Thumbnails] | str
+
+
+def checked(source: Iterable[RawSample | Refused]) -> Iterator[Checked]:
+    """All samples in their order. Processes and not threads, because Pillow's own code runs in Python for the most part
     where images are small."""
     batches = _batches(source)
-    few: list[list[RawSample | Refused]] = []
+    few: list[_Batch] = []
     size = samples = 0
     for batch in batches:
         few.append(batch)
-        samples += len(batch)
-        size += _bytes(batch)
+        samples += len(batch.samples)
+        size += batch.size
         if samples >= FEW_SAMPLES or size >= FEW_BYTES:
             break
     else:
         for batch in few:
-            yield from _joined(batch, check_files(_files(batch)))
+            yield _joined(batch, check_files(batch.files))
         return
-    yield from _in_processes(few, batches)
+    yield from _in_processes(chain(few, batches))
 
 
-def _in_processes(
-    few: Iterable[list[RawSample | Refused]], rest: Iterable[list[RawSample | Refused]]
-) -> Iterator[CheckedImage | Refused]:
+def _in_processes(batches: Iterable[_Batch]) -> Iterator[Checked]:
     processes = min(os.cpu_count() or 1, MAX_PROCESSES)
-    waiting: deque[tuple[list[RawSample | Refused], Future[list[_Found]]]] = deque()
+    # No process is asked where nothing is to be decoded, nor started before.
+    waiting: deque[tuple[_Batch, Future[list[_Found]] | None]] = deque()
     held = 0
-    # A fork of a process that has threads may hang.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(processes, _processes(), initializer=_begin)
     try:
-        for batch in (batch for batches in (few, rest) for batch in batches):
-            waiting.append((batch, pool.submit(check_files, _files(batch))))
-            held += _bytes(batch)
+        for batch in batches:
+            waiting.append((batch, pool.submit(check_files, batch.files) if batch.files else None))
+            held += batch.size
             while len(waiting) > AHEAD * processes or held > HELD_BYTES:
                 batch, found = waiting.popleft()
-                held -= _bytes(batch)
-                yield from _joined(batch, found.result())
-        while waiting:
-            batch, found = waiting.popleft()
-            yield from _joined(batch, found.result())
+                held -= batch.size
+                yield _joined(batch, found.result() if found else ())
+        for batch, found in waiting:
+            yield _joined(batch, found.result() if found else ())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _processes() -> ForkServerContext:
+    """Processes forked from one that has loaded this module and has no threads: of one that has, a fork may hang. The
+    first takes as long as a new process, those of later ingests a hundredth of a second."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def check_files(files: Sequence[bytes]) -> list[_Found]:
@@ -91,42 +113,56 @@ def _check(data: bytes) -> _Found:
         facts = inspect(data)
     except InputError as error:
         return error.message
-    return hashlib.sha256(data).hexdigest(), facts
+    # A plain tuple, for it crosses to another process.
+    return hashlib.sha256(data).hexdigest(), *facts
 
 
-def _joined(batch: Sequence[RawSample | Refused], found: Iterable[_Found]) -> Iterator[CheckedImage | Refused]:
+def _joined(batch: _Batch, found: Iterable[_Found]) -> Checked:
     results = iter(found)
-    for sample in batch:
+    images: list[CheckedImage] = []
+    refused: list[Refused] = []
+    for sample in batch.samples:
+        if isinstance(sample, CheckedImage):
+            images.append(sample)
+            continue
         if isinstance(sample, Refused):
-            yield sample
+            refused.append(sample)
             continue
         result = next(results)
-        yield Refused(sample.sample_id, result) if isinstance(result, str) else CheckedImage(sample, *result)
+        if isinstance(result, str):
+            refused.append(Refused(sample.sample_id, result))
+        else:
+            images.append(CheckedImage(sample, result[0], ImageFacts(*result[1:])))
+    return Checked(images, refused)
 
 
-def _batches(source: Iterable[RawSample | Refused]) -> Iterator[list[RawSample | Refused]]:
-    batch: list[RawSample | Refused] = []
+def _batches(source: Iterable[RawSample | Refused]) -> Iterator[_Batch]:
+    samples: list[RawSample | Refused | CheckedImage] = []
+    files: list[bytes] = []
     size = 0
     for sample in source:
-        batch.append(sample)
-        size += len(sample.data) if isinstance(sample, RawSample) else 0
-        if len(batch) == BATCH_SAMPLES or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    yield batch
-
-
-def _files(batch: Iterable[RawSample | Refused]) -> list[bytes]:
-    return [sample.data for sample in batch if isinstance(sample, RawSample)]
-
-
-def _bytes(batch: Iterable[RawSample | Refused]) -> int:
-    return sum(len(data) for data in _files(batch))
+        if isinstance(sample, RawSample):
+            size += len(sample.data)
+            facts = sample.size and made_here(sample.size, sample.data)
+            if facts:
+                samples.append(CheckedImage(sample, hashlib.sha256(sample.data).hexdigest(), facts))
+            else:
+                samples.append(sample)
+                files.append(sample.data)
+        else:
+            samples.append(sample)
+        if len(samples) == BATCH_SAMPLES or size >= BATCH_BYTES:
+            yield _Batch(samples, files, size)
+            samples, files, size = [], [], 0
+    if samples:
+        yield _Batch(samples, files, size)
 
 
 def _begin() -> None:
     """Of each process: an interrupt is for the parent to answer, and when the parent is killed, nothing remains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is loaded stays: to look through it for garbage would take a tenth of the time.
+    gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

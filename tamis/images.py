@@ -3,9 +3,8 @@
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -26,17 +25,19 @@ _SHOWN_BYTES = 16 * 2**10
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class ImageFacts:
+# A WebP file for each of THUMBNAIL_SIZES; None where the image file serves as it is.
+Thumbnails = tuple[bytes | None, ...]
+
+
+class ImageFacts(NamedTuple):
     """What decoding an image file showed.
 
     width, height: in pixels, upright.
-    thumbnails: a WebP file for each of THUMBNAIL_SIZES; None where the image file serves as it is.
     """
 
     width: int
     height: int
-    thumbnails: tuple[bytes | None, ...]
+    thumbnails: Thumbnails
 
 
 def _refusing(work: Callable[[bytes], T]) -> Callable[[bytes], T]:
@@ -94,6 +95,13 @@ def inspect(data: bytes) -> ImageFacts:
     wanted = [side for side in THUMBNAIL_SIZES if not (as_it_is and max(size) <= side)]
     made = _thumbnails(_upright(_rgb(image), orientation), wanted) if wanted else {}
     return ImageFacts(width, height, tuple(made.get(side) for side in THUMBNAIL_SIZES))
+
+
+def made_here(size: tuple[int, int], data: bytes) -> ImageFacts | None:
+    """What `inspect` would say of a PNG that was made here of 8-bit grey or RGB pixels; None where it would have to
+    make a thumbnail."""
+    as_it_is = len(data) <= _SHOWN_BYTES and max(size) <= min(THUMBNAIL_SIZES)
+    return ImageFacts(*size, (None,) * len(THUMBNAIL_SIZES)) if as_it_is else None
 
 
 def _thumbnails(image: Image.Image, sides: list[int]) -> dict[int, bytes]:

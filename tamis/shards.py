@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tamis.checking import CheckedImage, checked
+from tamis.checking import Checked, CheckedImage, checked
 from tamis.errors import InputError
 from tamis.images import THUMBNAIL_SIZES
 from tamis.sources import Refused, Source
@@ -90,7 +90,7 @@ def ingest(
     """Checks every image by decoding it, and stores what is fine. Equal sources give equal keys, bytes and tables.
 
     put: stores an object under a key; it is called again with the same two when an ingest is repeated.
-    progress: called after every sample with how many are done and of how many, 0 if unknown.
+    progress: called after some samples each time, with how many are done and of how many, 0 if unknown.
     Memory is bounded by one shard, but for the names that a source remembers: the index is in a file. Raises InputError
     when no image can be used, and what the source raises.
     """
@@ -160,28 +160,27 @@ def pick_images(
     return files, names
 
 
-def _counted(
-    results: Iterable[CheckedImage | Refused], total: int, progress: Callable[[int, int], None] | None
-) -> Iterator[CheckedImage | Refused]:
-    for done, result in enumerate(results, 1):
-        yield result
+def _counted(batches: Iterable[Checked], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Checked]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch.images) + len(batch.refused)
         if progress is not None:
             progress(done, total)
 
 
-def _shards(results: Iterable[CheckedImage | Refused], refused: list[Refused]) -> Iterator[list[CheckedImage]]:
+def _shards(batches: Iterable[Checked], refused: list[Refused]) -> Iterator[list[CheckedImage]]:
     """Images by the shard; what was refused is added to `refused`."""
     images: list[CheckedImage] = []
     size = 0
-    for result in results:
-        if isinstance(result, Refused):
-            refused.append(result)
-            continue
-        images.append(result)
-        size += len(result.sample.data)
-        if len(images) == SHARD_SAMPLES or size >= SHARD_BYTES:
-            yield images
-            images, size = [], 0
+    for batch in batches:
+        refused += batch.refused
+        for image in batch.images:
+            images.append(image)
+            size += len(image.sample.data)
+            if len(images) == SHARD_SAMPLES or size >= SHARD_BYTES:
+                yield images
+                images, size = [], 0
     if images:
         yield images
 

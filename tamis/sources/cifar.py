@@ -14,7 +14,7 @@ from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, Format, Pi
 from tamis.sources.labels import label_text
 from tamis.sources.names import beside, last_part
 from tamis.sources.pickles import Value, read_array, read_pickle
-from tamis.sources.pixels import png
+from tamis.sources.pixels import picture
 
 _PIXELS = 3 * 32 * 32
 _BINARY_10, _BINARY_100 = re.compile(r"(data_batch_\d+|test_batch)\.bin"), re.compile(r"(train|test)\.bin")
@@ -112,7 +112,7 @@ def _record_bytes(name: str) -> int:
 
 
 def _picture(number: int, planes: npt.NDArray[np.uint8], label: str | None) -> Picture:
-    return Picture(f"{number:05}.png", png(planes.reshape(3, 32, 32).transpose(1, 2, 0)), label)
+    return picture(f"{number:05}.png", planes.reshape(3, 32, 32).transpose(1, 2, 0), label)
 
 
 def _named(label: int, names: list[str]) -> str | None:

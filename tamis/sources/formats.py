@@ -8,6 +8,7 @@ from tamis.errors import InputError
 from tamis.sources import cifar, idx, parquet, stl10
 from tamis.sources.content import Content
 from tamis.sources.entries import Entry, EntryError, Format
+from tamis.sources.names import is_image
 
 FORMATS = (idx.FORMAT, cifar.BINARY, cifar.PYTHON, stl10.FORMAT, parquet.FORMAT)
 # What an upload whose name says nothing is called, by how it begins.
@@ -18,7 +19,7 @@ _PLAIN = re.compile(r"\w[\w. -]*")
 
 def format_of(name: str) -> Format | None:
     """The format of the images in a file of that clean name; None for a file that is one image, or none."""
-    return next((each for each in FORMATS if each.holds(name)), None)
+    return None if is_image(name) else next((each for each in FORMATS if each.holds(name)), None)
 
 
 def is_companion(name: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from tamis.images import MAX_PIXELS
 from tamis.sources.entries import MAX_ENTRIES, Entry, EntryError, Format, Picture, Refused
 from tamis.sources.gunzip import unzipped
-from tamis.sources.pixels import png
+from tamis.sources.pixels import picture
 
 IMAGES_MAGIC = b"\x00\x00\x08\x03"
 LABELS_MAGIC = b"\x00\x00\x08\x01"
@@ -55,8 +55,8 @@ def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Re
             pixels = file.read(height * width)
             if len(pixels) < height * width:
                 raise EntryError(f"it ends after {number} of {images} images")
-            image = png(np.frombuffer(pixels, np.uint8).reshape(height, width))
-            yield Picture(f"{number:06}.png", image, None if labels is None else str(labels[number]))
+            image = np.frombuffer(pixels, np.uint8).reshape(height, width)
+            yield picture(f"{number:06}.png", image, None if labels is None else str(labels[number]))
         if file.read(1):
             raise EntryError(f"it goes on after the {images} images its header says; those were kept")
 

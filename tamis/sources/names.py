@@ -11,6 +11,8 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 # Most names, which need no closer look: parts of ASCII letters, digits and a few signs, none beginning with a dot.
 _PLAIN = re.compile(r"(?:[\w+=,@~-][\w+=,@~. -]*/)*[\w+=,@~-][\w+=,@~. -]*", re.ASCII)
+# By which a file is taken for an image; which it is, its content says.
+_IMAGE_SUFFIXES = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"}
 _UNSHOWABLE = re.compile("|".join(pattern.pattern for pattern in (_CONTROL, _DIRECTION, _SURROGATE)))
 
 
@@ -43,6 +45,11 @@ def clean(name: str) -> str:
 def last_part(name: str) -> str:
     """The name of a file without its folder. Quicker than pathlib, for it is asked of every file."""
     return name.rpartition("/")[2]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is called like an image."""
+    return name.rpartition(".")[2].lower() in _IMAGE_SUFFIXES
 
 
 def beside(name: str, other: str) -> str:

@@ -6,7 +6,14 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
+from tamis.sources.entries import Picture
+
 _GREY, _RGB = 0, 2
+
+
+def picture(name: str, pixels: npt.NDArray[np.uint8], label: str | None) -> Picture:
+    height, width = pixels.shape[:2]
+    return Picture(name, png(pixels), label, (width, height))
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -14,7 +21,9 @@ def png(pixels: npt.NDArray[np.uint8]) -> bytes:
     height, width = pixels.shape[:2]
     lines = pixels.reshape(height, -1)
     # Every row begins with the number of its filter, 0 for none.
-    rows = np.hstack([np.zeros((height, 1), np.uint8), lines]).tobytes()
+    filtered = np.zeros((height, lines.shape[1] + 1), np.uint8)
+    filtered[:, 1:] = lines
+    rows = filtered.tobytes()
     blocks = [rows[start : start + 0xFFFF] for start in range(0, len(rows), 0xFFFF)]
     stored = b"".join(
         struct.pack("<BHH", number == len(blocks), len(block), 0xFFFF - len(block)) + block

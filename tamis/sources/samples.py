@@ -133,7 +133,7 @@ def _pictures(
             yield _referred(container, found, entry, picture, referred)
         else:
             sample_id = f"{folder}/{picture.name}"
-            yield RawSample(sample_id, picture.data, picture.label, _inner_uri(entry, sample_id))
+            yield RawSample(sample_id, picture.data, picture.label, _inner_uri(entry, sample_id), picture.size)
 
 
 def _referred(
@@ -146,11 +146,11 @@ def _referred(
             raise EntryError("the file is not in the folder")
         if file.refusal:
             raise EntryError(file.refusal)
-        sample = _sample(container, found, replace(file, name=name))
+        sample = _sample(container, found, file._replace(name=name))
     except EntryError as error:
         return Refused(f"{entry.name}: {shown(reference.name)}", str(error))
     referred.add(name)
-    return replace(sample, uri=file.uri, label=sample.label if reference.label is None else reference.label)
+    return sample._replace(uri=file.uri, label=sample.label if reference.label is None else reference.label)
 
 
 def _shard(entry: Entry) -> Iterator[RawSample | Refused]:
@@ -161,9 +161,9 @@ def _shard(entry: Entry) -> Iterator[RawSample | Refused]:
         try:
             for sample in _samples(archive, survey(archive)):
                 if isinstance(sample, Refused):
-                    yield replace(sample, name=f"{entry.name}/{sample.name}")
+                    yield sample._replace(name=f"{entry.name}/{sample.name}")
                 else:
-                    yield replace(sample, sample_id=f"{entry.name}/{sample.sample_id}")
+                    yield sample._replace(sample_id=f"{entry.name}/{sample.sample_id}")
         except InputError as error:
             raise EntryError(str(error)) from error
 

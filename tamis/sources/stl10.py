@@ -11,7 +11,7 @@ import numpy as np
 from tamis.sources.entries import Entry, EntryError, Format, Picture, Refused
 from tamis.sources.labels import label_text
 from tamis.sources.names import beside, last_part
-from tamis.sources.pixels import png
+from tamis.sources.pixels import picture
 
 _SIDE = 96
 _BYTES = 3 * _SIDE * _SIDE
@@ -50,7 +50,7 @@ def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Re
         while len(pixels := file.read(_BYTES)) == _BYTES:
             image = np.frombuffer(pixels, np.uint8).reshape(3, _SIDE, _SIDE).transpose(2, 1, 0)
             label = _named(labels[number], names) if number < len(labels) else None
-            yield Picture(f"{number:06}.png", png(image), label)
+            yield picture(f"{number:06}.png", image, label)
             number += 1
 
 

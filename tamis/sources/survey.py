@@ -1,13 +1,13 @@
 """A first look through a container, before its images are read: for labels files, folders, and how many there are."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tamis.sources import metadata, parquet, tiny_imagenet, webdataset
 from tamis.sources.entries import MAX_ENTRY_BYTES, TWICE, Container, Entry, EntryError, Refused
 from tamis.sources.formats import format_of, is_companion
 from tamis.sources.labels import Labels, splits_of
-from tamis.sources.names import clean, hidden, shown
+from tamis.sources.names import clean, hidden, is_image, shown
 from tamis.sources.tar_archive import is_tar_name
 
 # Of all companions together, which are held in memory.
@@ -43,7 +43,7 @@ def entries(container: Container) -> Iterator[Entry | Refused]:
             yield Refused(shown(entry.name), str(error))
             continue
         if not hidden(name):
-            named = entry if name == entry.name else replace(entry, name=name)
+            named = entry if name == entry.name else entry._replace(name=name)
             yield Refused(name, entry.refusal) if entry.refusal else named
 
 
@@ -65,12 +65,14 @@ class _Finds:
         self.folders: dict[str, set[str]] = {}
         self.held = self.counted = self.images = 0
         self.unknown = self.tars = self.grouped = self.referring = False
-        self.key = ""
-        self.kinds: set[bool] = set()
+        self.last = "", False
 
     def add(self, entry: Entry | Refused) -> None:
         if isinstance(entry, Refused):
             self.counted += 1
+            return
+        if is_image(entry.name):
+            self._image(entry.name)
             return
         holder = format_of(entry.name)
         if holder is not None:
@@ -84,7 +86,10 @@ class _Finds:
         elif is_companion(entry.name) or metadata.is_metadata(entry.name) or tiny_imagenet.is_companion(entry.name):
             self._take(entry)
         else:
-            self._file(entry.name)
+            self.counted += 1
+            self.tars = self.tars or is_tar_name(entry.name)
+            if webdataset.is_label(entry.name):
+                self._member(entry.name, image=False)
 
     def _take(self, entry: Entry) -> None:
         try:
@@ -98,25 +103,24 @@ class _Finds:
         except EntryError as error:
             self.failed[entry.name] = str(error)
 
-    def _file(self, name: str) -> None:
+    def _image(self, name: str) -> None:
         self.counted += 1
-        self.tars = self.tars or is_tar_name(name)
-        image = webdataset.is_image(name)
-        if image:
-            self.images += 1
-            folder = name.rpartition("/")[0]
-            while folder:
-                parent, _, last = folder.rpartition("/")
-                beside = self.folders.setdefault(parent, set())
-                if last in beside:
-                    break
-                beside.add(last)
-                folder = parent
-        if image or webdataset.is_label(name):
-            key = webdataset.split(name)[0]
-            self.kinds = {*self.kinds, image} if key == self.key else {image}
-            self.key = key
-            self.grouped = self.grouped or len(self.kinds) == 2
+        self.images += 1
+        folder = name.rpartition("/")[0]
+        while folder:
+            parent, _, last = folder.rpartition("/")
+            beside = self.folders.setdefault(parent, set())
+            if last in beside:
+                break
+            beside.add(last)
+            folder = parent
+        self._member(name, image=True)
+
+    def _member(self, name: str, image: bool) -> None:
+        """Of what would be a WebDataset's: images and labels that share a key follow each other."""
+        key = webdataset.split(name)[0]
+        self.grouped = self.grouped or self.last == (key, not image)
+        self.last = key, image
 
     def summed_up(self, container: Container) -> Survey:
         stated: dict[str, str | None] = {}

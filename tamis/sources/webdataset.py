@@ -6,13 +6,12 @@ or the line in .txt.
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import groupby
 
 from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, RawSample, Refused
 from tamis.sources.labels import LABEL_COLUMNS, label_text
+from tamis.sources.names import is_image
 
-IMAGES = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"}
 LABELS = ("cls", "json", "txt")
 MAX_LABEL_BYTES = 2**20
 
@@ -22,10 +21,6 @@ def split(name: str) -> tuple[str, str]:
     folder, slash, last = name.rpartition("/")
     stem, _, extension = last.partition(".")
     return f"{folder}{slash}{stem}", extension.lower()
-
-
-def is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMAGES
 
 
 def is_label(name: str) -> bool:
@@ -67,7 +62,7 @@ def _group(members: Iterable[Entry | Refused], read: Callable[[Entry], RawSample
         yield Refused(first, "no image is among the files of its key")
     stated = [labels[extension] for extension in LABELS if labels.get(extension) is not None]
     for image in images:
-        yield replace(image, label=stated[0]) if stated else image
+        yield image._replace(label=stated[0]) if stated else image
 
 
 def _content(entry: Entry) -> bytes:

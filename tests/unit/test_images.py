@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tamis.errors import InputError
-from tamis.images import MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect
+from tamis.images import MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, made_here
+from tamis.sources.pixels import picture
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -244,3 +245,19 @@ def test_a_small_file_that_browsers_would_show_otherwise_gets_thumbnails_of_the_
 def test_equal_files_give_equal_thumbnails() -> None:
     for data in (encoded(gradient(300, 300), "JPEG"), encoded(gradient(10, 10), "BMP")):
         assert inspect(data) == inspect(data)
+
+
+@given(
+    size=st.tuples(st.integers(1, 100), st.integers(1, 100)),
+    channels=st.sampled_from([(), (3,)]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_what_is_said_of_an_image_made_here_is_what_decoding_it_shows(
+    size: tuple[int, int], channels: tuple[int, ...], seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, *channels), dtype=np.uint8)
+    made = picture("x", pixels, None)
+    assert made.size is not None
+    facts, found = made_here(made.size, made.data), inspect(made.data)
+    assert facts == (found if found.thumbnails == (None, None) else None)
+    np.testing.assert_array_equal(decode(made.data), np.broadcast_to(pixels.reshape(*size, -1), (*size, 3)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 from harness import until
+from layouts import idx_images
 from PIL import Image
 
 from tamis import checking, shards
@@ -141,6 +142,13 @@ def test_equal_sources_give_equal_objects_and_tables(tmp_path: Path, monkeypatch
     assert first[1] == in_processes[1]
 
 
+def test_images_made_of_pixels_are_stored_as_if_they_had_been_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
+    made, objects = stored(open_source(io.BytesIO(idx_images(100))))
+    decoded, others = stored(Listed([entry._replace(size=None) for entry in open_source(io.BytesIO(idx_images(100)))]))
+    assert (made, objects) == (decoded, others)
+
+
 def test_nothing_remains_of_an_ingest_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "endless.py"
     program.write_text(
@@ -179,11 +187,15 @@ def test_the_fingerprint_depends_on_ids_contents_and_order_alone() -> None:
     assert fingerprint(RawSample("other.png", one.data, None, ""), two) != base
 
 
-def test_progress_counts_every_sample_refused_or_not() -> None:
+def test_progress_counts_every_sample_refused_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
     entries: list[RawSample | Refused] = [sample(0), Refused("x", "y"), *(sample(number) for number in range(1, 60))]
     ingest(Listed(entries, total=61), lambda key, content: None, lambda *call: calls.append(call))
-    assert calls == [(done, 61) for done in range(1, 62)]
+    assert calls == [(61, 61)]
+    monkeypatch.setattr(checking, "BATCH_SAMPLES", 25)
+    calls.clear()
+    ingest(Listed(entries, total=61), lambda key, content: None, lambda *call: calls.append(call))
+    assert calls == [(25, 61), (50, 61), (61, 61)]
     calls.clear()
     ingest(Listed(entries[:1]), lambda key, content: None, lambda *call: calls.append(call))
     assert calls == [(1, 0)]
