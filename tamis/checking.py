@@ -17,8 +17,8 @@ from tamis.errors import InputError
 from tamis.images import ImageFacts, Thumbnails, inspect, made_here
 from tamis.sources import RawSample, Refused
 
-# What a process takes at a time. Most of it fits a pipe, so that the reader need not wait while it is taken.
-BATCH_SAMPLES = 64
+# What a process takes at a time: of small images so many that handing them over costs little.
+BATCH_SAMPLES = 256
 BATCH_BYTES = 2**19
 # Of how many batches no more are held than this many for each process, and than this many bytes.
 AHEAD = 6

@@ -7,9 +7,16 @@ from functools import wraps
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tamis.errors import InputError
+
+try:
+    import simplejpeg
+except ImportError:
+    # Where only the trainer's dependencies are: Pillow gives the same pixels.
+    simplejpeg = None
 
 # Named one by one: Pillow's other plugins start programs (EPS) or are seldom tried against hostile files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -21,6 +28,9 @@ THUMBNAIL_SIZES = (96, 192)
 _SHOWN_FORMATS = {"PNG", "JPEG", "WEBP"}
 _SHOWN_MODES = {"1", "L", "P", "RGB"}
 _SHOWN_BYTES = 16 * 2**10
+
+# In a JPEG's metadata: EXIF and XMP, which may turn it, and several pictures in one file.
+_NOT_PLAIN = (b"Exif\0", b"ns.adobe.com/xap", b"MPF\0")
 
 T = TypeVar("T")
 
@@ -71,6 +81,9 @@ def decode(data: bytes) -> Image.Image:
     Raises InputError with a short reason when `data` is no image of FORMATS, ends early, is damaged, or has no or more
     than MAX_PIXELS pixels; too many are found before any is decoded.
     """
+    plain = _plain_jpeg(data)
+    if plain is not None:
+        return Image.fromarray(plain[0])
     image = _opened(data)
     image.load()
     return _upright(_rgb(image), _orientation(image))
@@ -83,6 +96,10 @@ def inspect(data: bytes) -> ImageFacts:
     The whole file is decoded, but of a JPEG no more pixels are computed than the thumbnails need: for a photo of 12
     million that takes a fifth of the time. Equal files give equal thumbnails.
     """
+    plain = _plain_jpeg(data, max(THUMBNAIL_SIZES))
+    if plain is not None:
+        pixels, size = plain
+        return _facts(size, _too_large(size, data), lambda: Image.fromarray(pixels))
     image = _opened(data)
     size = image.size
     if not _coarsened(image):
@@ -90,21 +107,28 @@ def inspect(data: bytes) -> ImageFacts:
         # Pillow turns a TIFF upright while it loads it.
         size = image.size
     orientation = _orientation(image)
-    width, height = size if orientation not in _SIDEWAYS else size[::-1]
-    as_it_is = len(data) <= _SHOWN_BYTES and _is_shown(image, orientation)
-    wanted = [side for side in THUMBNAIL_SIZES if not (as_it_is and max(size) <= side)]
-    made = _thumbnails(_upright(_rgb(image), orientation), wanted) if wanted else {}
-    return ImageFacts(width, height, tuple(made.get(side) for side in THUMBNAIL_SIZES))
+    wanted = _too_large(size, data) if _is_shown(image, orientation) else THUMBNAIL_SIZES
+    upright = size if orientation not in _SIDEWAYS else size[::-1]
+    return _facts(upright, wanted, lambda: _upright(_rgb(image), orientation))
 
 
 def made_here(size: tuple[int, int], data: bytes) -> ImageFacts | None:
     """What `inspect` would say of a PNG that was made here of 8-bit grey or RGB pixels; None where it would have to
     make a thumbnail."""
-    as_it_is = len(data) <= _SHOWN_BYTES and max(size) <= min(THUMBNAIL_SIZES)
-    return ImageFacts(*size, (None,) * len(THUMBNAIL_SIZES)) if as_it_is else None
+    return None if _too_large(size, data) else ImageFacts(*size, (None,) * len(THUMBNAIL_SIZES))
 
 
-def _thumbnails(image: Image.Image, sides: list[int]) -> dict[int, bytes]:
+def _too_large(size: tuple[int, int], data: bytes) -> tuple[int, ...]:
+    """The thumbnails, by their longer side, as which a file that browsers show cannot serve as it is."""
+    return tuple(side for side in THUMBNAIL_SIZES if len(data) > _SHOWN_BYTES or max(size) > side)
+
+
+def _facts(size: tuple[int, int], wanted: tuple[int, ...], upright: Callable[[], Image.Image]) -> ImageFacts:
+    made = _thumbnails(upright(), wanted) if wanted else {}
+    return ImageFacts(*size, tuple(made.get(side) for side in THUMBNAIL_SIZES))
+
+
+def _thumbnails(image: Image.Image, sides: tuple[int, ...]) -> dict[int, bytes]:
     """The larger ones first, for the smaller are made of them."""
     made = {}
     for side in sorted(sides, reverse=True):
@@ -118,6 +142,25 @@ def _thumbnails(image: Image.Image, sides: list[int]) -> dict[int, bytes]:
         image.save(sink, "WEBP", lossless=lossless, quality=0 if lossless else 75, method=0)
         made[side] = sink.getvalue()
     return made
+
+
+def _plain_jpeg(data: bytes, side: int | None = None) -> tuple[npt.NDArray[np.uint8], tuple[int, int]] | None:
+    """RGB pixels and (width, height) of a JPEG that needs nothing but decoding: the pixels that Pillow gives, sooner.
+
+    None leaves a file to Pillow: one that may say how to turn it, of several images, in other colours than YCbCr or
+    grey, or damaged, for which Pillow has the words.
+    side: of a larger image no more pixels are computed than its longer side needs to have so many.
+    """
+    if simplejpeg is None or not data.startswith(b"\xff\xd8\xff") or any(mark in data for mark in _NOT_PLAIN):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in {"YCbCr", "Gray"} or not 0 < width * height <= MAX_PIXELS:
+            return None
+        least = {"min_width" if width >= height else "min_height": side} if side else {}
+        return simplejpeg.decode_jpeg(data, "RGB", **least), (width, height)
+    except ValueError:
+        return None
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -5,7 +5,6 @@ Shards are Parquet objects named after their content. Labels are in the index al
 
 import hashlib
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,15 +205,17 @@ def _thumbnails(images: Sequence[CheckedImage]) -> tuple[bytes, dict[str, list[i
     """One object of all thumbnails, equal ones once, and where in it they are: columns of the index."""
     places: dict[bytes, int] = {}
     end = 0
-    columns: dict[str, list[int]] = defaultdict(list)
-    for image in images:
-        for side, made in zip(THUMBNAIL_SIZES, image.facts.thumbnails, strict=True):
-            content = image.sample.data if made is None else made
-            if content not in places:
-                places[content] = end
+    columns: dict[str, list[int]] = {}
+    for number, side in enumerate(THUMBNAIL_SIZES):
+        offsets = columns[f"thumbnail_{side}_offset"] = []
+        lengths = columns[f"thumbnail_{side}_length"] = []
+        for image in images:
+            content = image.facts.thumbnails[number] or image.sample.data
+            offset = places.setdefault(content, end)
+            if offset == end:
                 end += len(content)
-            columns[f"thumbnail_{side}_offset"].append(places[content])
-            columns[f"thumbnail_{side}_length"].append(len(content))
+            offsets.append(offset)
+            lengths.append(len(content))
     return b"".join(places), columns
 
 

@@ -2,6 +2,7 @@ import io
 import re
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tamis import images
 from tamis.errors import InputError
 from tamis.images import MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, made_here
 from tamis.sources.pixels import picture
@@ -261,3 +263,57 @@ def test_what_is_said_of_an_image_made_here_is_what_decoding_it_shows(
     facts, found = made_here(made.size, made.data), inspect(made.data)
     assert facts == (found if found.thumbnails == (None, None) else None)
     np.testing.assert_array_equal(decode(made.data), np.broadcast_to(pixels.reshape(*size, -1), (*size, 3)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 300)),
+    mode=st.sampled_from(["L", "RGB", "CMYK"]),
+    seed=st.integers(0, 2**32 - 1),
+    options=st.fixed_dictionaries(
+        {"quality": st.integers(1, 100), "progressive": st.booleans()},
+        optional={"subsampling": st.integers(0, 2), "orientation": st.integers(1, 8), "keep_rgb": st.just(True)},
+    ),
+    edits=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=3),
+    length=st.none() | st.integers(1, 2000),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_jpeg_is_read_as_pillow_reads_it_whole_or_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    mode: str,
+    seed: int,
+    options: dict[str, Any],
+    edits: list[tuple[int, int]],
+    length: int | None,
+) -> None:
+    channels = {"L": (), "RGB": (3,), "CMYK": (4,)}[mode]
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, *channels), dtype=np.uint8)
+    if "keep_rgb" in options:
+        options.pop("subsampling", None)
+    if "orientation" in options:
+        options = {**options, "exif": Image.Exif()}
+        options["exif"][0x0112] = options.pop("orientation")
+    data = bytearray(encoded(Image.fromarray(pixels, mode), "JPEG", **options))
+    for place, value in edits:
+        data[place % len(data)] = value
+    content = bytes(data[:length])
+
+    def outcome() -> tuple[object, ...]:
+        try:
+            facts = inspect(content)
+            made = tuple(each is None for each in facts.thumbnails)
+            return facts.width, facts.height, made, decode(content).tobytes()
+        except InputError as error:
+            return (error.message,)
+
+    quick = outcome()
+    with monkeypatch.context() as without:
+        without.setattr(images, "simplejpeg", None)
+        assert outcome() == quick
+
+
+def test_plain_jpegs_do_not_need_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_opened", None)
+    for mode in ("L", "RGB"):
+        assert decode(encoded(gradient().convert(mode), "JPEG")).size == gradient().size
