@@ -166,11 +166,14 @@ class JobView(JobFields):
 
 
 class EncoderView(BaseModel):
+    id: str
     encoder: str = Field(description="What POST /curations takes.")
     fingerprint: str
+    name: str
     architecture: str
     image_size: int
     dimension: int
+    created_at: datetime
 
 
 class DecisionView(BaseModel):

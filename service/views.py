@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased, defer, joinedload
 from service import schemas
 from service.tus import metadata
 from tamis.errors import NotFoundError
-from tamis.store.schema import Curation, Dataset, Decision, Job, Manifest, Training, Upload
+from tamis.store.schema import Curation, Dataset, Decision, Embedding, Job, Manifest, StoredEncoder, Training, Upload
 
 RECENT_JOBS = 50
 ACTIVE_STATES = ("queued", "running")
@@ -52,6 +52,19 @@ def upload_view(row: Upload) -> schemas.UploadView:
     )
 
 
+def encoder_view(row: StoredEncoder) -> schemas.EncoderView:
+    return schemas.EncoderView(
+        id=row.id,
+        encoder=f"checkpoint:{row.fingerprint}",
+        fingerprint=row.fingerprint,
+        name=row.name,
+        architecture=row.architecture,
+        image_size=row.image_size,
+        dimension=row.dimension,
+        created_at=row.created_at,
+    )
+
+
 def curation_view(row: Curation) -> schemas.CurationView:
     result = {name: value for name, value in row.summary.items() if name != "histogram"} if row.summary else None
     return schemas.CurationView(
@@ -91,6 +104,12 @@ def decisions_query(curation_id: str) -> "sa.Select[Decision, bool]":
     undoing = aliased(Decision)
     undone = sa.exists(sa.select(undoing.id).where(undoing.undoes == Decision.id))
     return sa.select(Decision, undone).where(Decision.curation_id == curation_id, Decision.undoes.is_(None))
+
+
+def brought_embeddings(dataset_id: str) -> "sa.Select[str]":
+    """Ids of the embeddings that were sent for a data set, the latest first."""
+    mine = sa.select(Embedding.id).where(Embedding.dataset_id == dataset_id, Embedding.encoder == "embeddings")
+    return mine.order_by(Embedding.created_at.desc())
 
 
 def job_views(session: Session) -> list[schemas.JobView]:

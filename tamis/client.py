@@ -136,13 +136,17 @@ class Client:
         """Sends a checkpoint; the answer's `encoder` is what `curate` takes. architecture: as torchvision:NAME or
         timm:NAME, where the weights alone do not tell."""
         content = Path(file)
-        query = {} if architecture is None else {"architecture": architecture}
+        query = {"name": content.name} | ({} if architecture is None else {"architecture": architecture})
 
         def send() -> httpx.Response:
             with content.open("rb") as body:
                 return self._http.post("/api/v1/encoders", content=body, params=query, timeout=None)
 
         return _answer(self._retried(send))
+
+    def encoders(self) -> list[dict[str, Any]]:
+        """Those that were sent, the latest first."""
+        return list(self._all("/encoders"))
 
     def datasets(self) -> list[dict[str, Any]]:
         return list(self._all("/datasets"))

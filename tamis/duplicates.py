@@ -71,6 +71,12 @@ def near_duplicates(rows: Rows, similarity: float = NEAR) -> npt.NDArray[np.int6
     return first
 
 
+def repeating(first: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(N,) bool: the samples that repeat another one, by `equal_files` or `near_duplicates`."""
+    repeats: npt.NDArray[np.bool_] = first != np.arange(len(first))
+    return repeats
+
+
 def duplicates_to_drop(
     what: str, equal: npt.NDArray[np.int64], near: npt.NDArray[np.int64] | None
 ) -> npt.NDArray[np.bool_]:
@@ -78,8 +84,7 @@ def duplicates_to_drop(
 
     what: one of DUPLICATES. Raises InputError for another, and for near duplicates that were not looked for.
     """
-    own = np.arange(len(equal))
-    copies: npt.NDArray[np.bool_] = equal != own
+    copies = repeating(equal)
     if what == "keep":
         return np.zeros_like(copies)
     if what == "exact":
@@ -91,8 +96,7 @@ def duplicates_to_drop(
             "Near duplicates were not looked for: too many samples are close to others.",
             "Drop exact duplicates, or use an encoder that tells the images apart.",
         )
-    copies |= near != own
-    return copies
+    return copies | repeating(near)
 
 
 def _with_a_neighbour(rows: Rows, reach: float) -> npt.NDArray[np.int64]:

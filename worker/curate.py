@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 
 from tamis.curation import Curation, assemble
+from tamis.duplicates import equal_files, repeating
 from tamis.plan import Plan, make_plan, plan_from_content
 from tamis.rows import Rows
 from tamis.similarity import merge_parts, scan_all, scan_part, seconds_needed
@@ -98,7 +101,8 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
         row = session.get_one(schema.Curation, curation_id)
         if row.result_key is not None:
             return
-        score = row.parameters["score"]
+        score, index_key = row.parameters["score"], row.dataset.index_key
+    assert index_key is not None
     plan = _plan(curation_id)
     message = "comparing all pairs" if parts == 1 else f"putting {parts} parts together"
     progress = reporter(schema.Curation, curation_id, "curate", message)
@@ -109,6 +113,8 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
             contents = (run.objects.get(_checkpoint(curation_id, part).key) for part in range(parts))
             scan = merge_parts(rows, plan.task, plan.method, contents)
     result = assemble(plan, scan, score)
+    with run.local(index_key) as file:
+        hashes = pq.read_table(file, columns=["sha256"])["sha256"]
     files = result.files()
     prefix = f"curations/{content_address(files)}"
     for name, content in files.items():
@@ -117,7 +123,7 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
         row = session.get_one(schema.Curation, curation_id, with_for_update=True)
         row.embedding_id = embedding_id
         row.result_key = prefix
-        row.summary = summary(result)
+        row.summary = summary(result, hashes)
         row.succeed(f"{result.pairs.num_rows} difficult pairs listed")
 
 
@@ -153,13 +159,15 @@ def _checkpoint(curation_id: str, part: int) -> StoredCheckpoint:
     return StoredCheckpoint(runtime().objects, f"checkpoints/{workflow_id('scan', curation_id, str(part))}.npz")
 
 
-def summary(result: Curation) -> dict[str, Any]:
-    """The figures of a curation that lists and headers show."""
+def summary(result: Curation, hashes: pa.ChunkedArray) -> dict[str, Any]:
+    """The figures of a curation that lists and headers show. hashes: of the samples' files."""
     described = result.describe()
     histogram = result.histogram
     return {
         **{name: described[name] for name in ("classes", "criteria", "thresholds", "graph")},
         "samples": len(result.cluster),
+        "equal_files": int(repeating(equal_files(hashes)).sum()),
+        "near_duplicates": None if result.near is None else int(repeating(result.near).sum()),
         "pairs": described["pairs_listed"],
         "counted_pairs": described["pairs_in_band"],
         "total_pairs": histogram.total,

@@ -18,6 +18,8 @@ HUES = 8
 # Control characters, and those that turn the direction of text around: a name could hide its ending behind them.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
+_FINGERPRINT = re.compile("([0-9a-f]{12})[0-9a-f]{52}")
+
 
 def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
     theme = request.cookies.get(THEME_COOKIE, "system")
@@ -75,6 +77,11 @@ def when(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
+def brief(text: str) -> str:
+    """`text` with only the beginning of each fingerprint in it."""
+    return _FINGERPRINT.sub(r"\1…", text)
+
+
 def hue(cluster: int) -> str:
     return f"hue-{cluster % HUES}"
 
@@ -94,5 +101,6 @@ _environment.filters |= {
     "size": size,
     "when": when,
     "hue": hue,
+    "brief": brief,
 }
 _environment.globals["part"] = part

@@ -10,8 +10,10 @@ from service.backend import Backend
 from service.dashboard.histogram import Chart, draw
 from service.pairs import pairs_page
 from service.samples import quarantine_page, spread_samples
+from service.schemas import NewCuration
 from service.views import (
     ACTIVE_STATES,
+    brought_embeddings,
     curation_view,
     dataset_view,
     decision_view,
@@ -56,8 +58,15 @@ class PageViews:
             query = sa.select(Curation).where(Curation.dataset_id == dataset_id)
             rows, _ = page(session, query, Curation, None, CURATIONS)
             curations = [curation_view(row).model_dump(mode="json") for row in rows]
+            embeddings = session.scalar(brought_embeddings(dataset_id).limit(1)) is not None
         jobs = [job for job in self.jobs(only_active=True) if job["dataset"] == dataset_id]
-        shown = {"dataset": dataset, "curations": curations, "jobs": jobs, "open_states": OPEN_STATES}
+        shown = {
+            "dataset": dataset,
+            "curations": curations,
+            "embeddings": embeddings,
+            "jobs": jobs,
+            "open_states": OPEN_STATES,
+        }
         if dataset["state"] != "succeeded":
             return {**shown, "thumbnails": [], "quarantine": None}
         return {
@@ -75,12 +84,13 @@ class PageViews:
             rows, _ = page(session, query, Manifest, None, CURATIONS)
             manifests = [manifest_view(each).model_dump(mode="json") for each in rows]
             chart = _chart(row.summary) if row.summary else None
+        asked = {"curation": curation, "settings": _settings(curation["parameters"])}
         if chart is None:
-            return {"curation": curation, "manifests": [], "chart": None, "pairs": None, "verdicts": {}}
+            return {**asked, "manifests": [], "chart": None, "pairs": None, "verdicts": {}}
         pairs = pairs_page(self._backend, curation_id, sort=sort, cursor=cursor, limit=PAIRS)
         shown = {pair[side]["index"] for pair in pairs["items"] for side in ("a", "b")}
         return {
-            "curation": curation,
+            **asked,
             "manifests": manifests,
             "chart": chart,
             "pairs": pairs,
@@ -101,6 +111,15 @@ class PageViews:
                 for row, undone in session.execute(query)
                 if not undone
             }
+
+
+def _settings(parameters: Values) -> Values:
+    """The encoder and the score of a curation, and what else it was asked for that is not the default."""
+    return {
+        name: parameters[name]
+        for name, field in NewCuration.model_fields.items()
+        if name in parameters and (name in ("encoder", "score") or parameters[name] != field.default)
+    }
 
 
 def _chart(summary: Values) -> Chart:

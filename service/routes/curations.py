@@ -21,11 +21,11 @@ from service.routes.common import (
     list_page,
     located,
 )
-from service.views import curation_view, found
+from service.views import brought_embeddings, curation_view, found
 from tamis.errors import ConflictError, InputError, NotFoundError
 from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.store.catalog import cancel
-from tamis.store.schema import Curation, Dataset, Embedding, new_id
+from tamis.store.schema import Curation, Dataset, new_id
 
 router = APIRouter(prefix="/curations", tags=["curations"])
 
@@ -75,12 +75,7 @@ def _embedding_to_use(session: Session, body: schemas.NewCuration) -> str | None
         )
     if asked.kind != "embeddings":
         return None
-    brought = session.scalar(
-        sa.select(Embedding.id)
-        .where(Embedding.dataset_id == dataset.id, Embedding.encoder == "embeddings")
-        .order_by(Embedding.created_at.desc())
-        .limit(1)
-    )
+    brought = session.scalar(brought_embeddings(dataset.id).limit(1))
     if brought is None:
         raise ConflictError(
             f"Data set {dataset.id} has no embeddings of yours.", f"POST them to /datasets/{dataset.id}/embeddings."

@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import Annotated
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from service import schemas
 from service.backend import Backend
-from service.routes.common import BackendDep
+from service.routes.common import BackendDep, Cursor, Limit, list_page
+from service.views import encoder_view
 from tamis.errors import InputError
 from tamis.registry import encoder_place
-from tamis.store.schema import new_id
+from tamis.store.schema import StoredEncoder, new_id
 
 router = APIRouter(prefix="/encoders", tags=["encoders"])
 
@@ -23,26 +25,36 @@ Architecture = Annotated[
         description="The network, as torchvision:NAME or timm:NAME, where its weights alone do not tell.",
     ),
 ]
+Name = Annotated[schemas.Text, Query(min_length=1, max_length=255, description="The file's name, for lists.")]
 
 
 @router.post("", status_code=201)
 async def bring_encoder(
-    request: Request, backend: BackendDep, architecture: Architecture = None
+    request: Request, backend: BackendDep, architecture: Architecture = None, name: Name = "checkpoint"
 ) -> schemas.EncoderView:
     """A checkpoint as the request's body; `encoder` of the answer is what POST /curations takes.
 
-    encoder.pt of Tamis, or a state dict as .pt, .pth or .safetensors. No code in it is run. The same file again gives
+    encoder.pt of Tamis, or a state dict as .pt, .pth or .safetensors. No code in it is run. The same weights again give
     the same answer.
     """
     key = f"uploads/{new_id('up')}"
     await backend.objects.put_stream(key, request.stream(), limit=backend.settings.max_upload_bytes)
     try:
-        return await run_in_threadpool(_accept, backend, key, architecture)
+        row = await run_in_threadpool(_accept, backend, key, architecture, name)
     finally:
         await run_in_threadpool(backend.objects.delete, key)
+    return await run_in_threadpool(_recorded, backend, row)
 
 
-def _accept(backend: Backend, key: str, architecture: str | None) -> schemas.EncoderView:
+@router.get("")
+def list_encoders(backend: BackendDep, cursor: Cursor = None, limit: Limit = 100) -> schemas.Page[schemas.EncoderView]:
+    """Those that were sent."""
+    with backend.catalog.session() as session:
+        return list_page(session, sa.select(StoredEncoder), StoredEncoder, encoder_view, cursor, limit)
+
+
+def _accept(backend: Backend, key: str, architecture: str | None, name: str) -> StoredEncoder:
+    """Stores the encoder; returns the row that is to stand for it."""
     # torch comes with this one; a service that is never sent an encoder does not load it.
     from tamis.encoders import encoder_bytes, fingerprint, load_encoder
 
@@ -52,12 +64,30 @@ def _accept(backend: Backend, key: str, architecture: str | None) -> schemas.Enc
     except InputError as error:
         # The sender knows nothing of the path the file has here, and need not.
         raise InputError(error.message.replace(str(file), "The file"), error.hint) from error
-    name = fingerprint(encoder)
-    backend.objects.put_if_absent(encoder_place(name), encoder_bytes(encoder))
-    return schemas.EncoderView(
-        encoder=f"checkpoint:{name}",
-        fingerprint=name,
+    known_as = fingerprint(encoder)
+    backend.objects.put_if_absent(encoder_place(known_as), encoder_bytes(encoder))
+    return StoredEncoder(
+        id=new_id("en"),
+        fingerprint=known_as,
+        name=name,
         architecture=encoder.spec.architecture,
         image_size=encoder.spec.image_size,
         dimension=encoder.dimension,
     )
+
+
+def _recorded(backend: Backend, row: StoredEncoder) -> schemas.EncoderView:
+    """The first row with these weights, which stays."""
+    known = sa.select(StoredEncoder).where(StoredEncoder.fingerprint == row.fingerprint)
+    try:
+        with backend.catalog.session() as session:
+            earlier = session.scalar(known)
+            if earlier is not None:
+                return encoder_view(earlier)
+            session.add(row)
+            session.flush()
+            return encoder_view(row)
+    except sa.exc.IntegrityError:
+        # The same weights were sent at the same moment.
+        with backend.catalog.session() as session:
+            return encoder_view(session.scalars(known).one())

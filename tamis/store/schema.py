@@ -173,6 +173,21 @@ class Embedding(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class StoredEncoder(Base):
+    """An encoder that was sent. Requests, and its place among the objects, name it by its fingerprint."""
+
+    __tablename__ = "encoders"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    # Of the file.
+    name: Mapped[str]
+    architecture: Mapped[str]
+    image_size: Mapped[int]
+    dimension: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
 class Curation(Job):
     __tablename__ = "curations"
 

@@ -39,6 +39,28 @@ def test_shows_the_figures_of_the_result(page: Page, curated: Curated) -> None:
     expect(page.get_by_role("img", name=re.compile("^Histogram of 19,900 similarities"))).to_be_visible()
 
 
+def test_shows_what_was_asked_for_where_it_is_not_the_default_and_the_duplicates(page: Page, curated: Curated) -> None:
+    result = curated.server.client.curation(curated.curation)["result"]
+    duplicates = f"duplicates {result['equal_files']} by file, {result['near_duplicates']} by similarity"
+    expect(page.locator("dl.facts > div")).to_have_text(
+        ["encoder embeddings", "classes 10", "neighbours 8", "score blend", duplicates]
+    )
+    expect(page.get_by_text("Difficulty is how much nearer an image is to blends")).to_be_visible()
+
+
+def test_says_what_becomes_of_duplicates_and_how_many_there_are(page: Page, curated: Curated) -> None:
+    result = curated.server.client.curation(curated.curation)["result"]
+    form = page.locator("manifest-maker form")
+    expect(form).to_contain_text(
+        f"all are kept. There are {result['equal_files']} by file, {result['near_duplicates']} by similarity."
+    )
+    page.get_by_label("Duplicates").select_option("exact")
+    expect(form).to_contain_text("of equal files only the first is kept")
+    # Of samples too many of which are close to others, near duplicates are not looked for.
+    page.locator("manifest-maker").evaluate("maker => maker.removeAttribute('near-duplicates')")
+    expect(page.get_by_label("Duplicates").locator("option")).to_have_text(["keep", "drop equal files"])
+
+
 @pytest.mark.parametrize(
     ("sort", "link"), [("-similarity", "Most similar first"), ("similarity", "Least similar first")]
 )

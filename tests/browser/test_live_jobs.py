@@ -42,7 +42,7 @@ def test_a_new_data_set_enters_the_table_by_itself(open_page: Open, curated: Cur
 
 def test_a_curation_is_started_from_its_data_set_and_shows_its_result(open_page: Open, curated: Curated) -> None:
     page = open_page(f"/datasets/{curated.dataset}")
-    page.get_by_label("Encoder").select_option("embeddings")
+    page.get_by_label("Encoder", exact=True).select_option("embeddings")
     page.get_by_role("button", name="Start a curation").click()
     expect(page.get_by_role("heading", name="Difficult pairs")).to_be_visible(timeout=60_000)
 

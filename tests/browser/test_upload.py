@@ -146,7 +146,7 @@ def test_a_stopped_upload_is_kept_and_discarded_at_will(
     page.get_by_role("link", name="stopped").click()
     choose(page, archive)
     page.get_by_role("button", name="Upload").click()
-    expect(page.locator("#content")).to_contain_text("queued", timeout=30_000)
+    expect(page.locator("#summary")).to_contain_text("queued", timeout=30_000)
     assert stored(restarting, "stopped") == archive.read_bytes()
 
 

@@ -170,9 +170,10 @@ def test_duplicates_are_counted_and_dropped_on_request(stack: Server, tmp_path: 
     np.save(tmp_path / "embeddings.npy", rows)
     stack.client.send_embeddings(dataset, tmp_path / "embeddings.npy")
     asked = stack.client.curate(dataset, encoder="embeddings", classes=5, neighbours=4)
-    curation = stack.client.wait(f"/curations/{asked['id']}", timeout=60)["id"]
+    curation = stack.client.wait(f"/curations/{asked['id']}", timeout=60)
+    assert (curation["result"]["equal_files"], curation["result"]["near_duplicates"]) == (2, 3)
     for duplicates, dropped in (("keep", set()), ("exact", {60, 61}), ("near", {50, 60, 61})):
-        made = stack.client.make_manifest(curation, "margin", duplicates=duplicates)
+        made = stack.client.make_manifest(curation["id"], "margin", duplicates=duplicates)
         row = stack.client.wait(f"/manifests/{made['id']}", timeout=60)
         assert (row["result"]["equal_files"], row["result"]["near_duplicates"]) == (2, 3)
         samples = tamis.read_manifest(stack.client.download(made["id"], tmp_path / duplicates)).samples

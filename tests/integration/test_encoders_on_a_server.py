@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -73,6 +74,7 @@ def test_an_encoder_that_was_sent_is_used_and_named_by_its_weights(stack: Server
     assert sent == stack.client.send_encoder(tmp_path / "encoder.pt")
     assert sent["encoder"] == f"checkpoint:{fingerprint(encoder)}"
     assert (sent["architecture"], sent["image_size"], sent["dimension"]) == ("small", 16, 128)
+    assert (sent["name"], stack.client.encoders()) == ("encoder.pt", [sent])
     one = manifest_encoder(stack, dataset, tmp_path / "one", sent["encoder"])
     assert one == {"encoder": "checkpoint", "encoder_fingerprint": fingerprint(encoder), "dimension": 128}
     made = features(stack)
@@ -82,6 +84,15 @@ def test_an_encoder_that_was_sent_is_used_and_named_by_its_weights(stack: Server
     two = manifest_encoder(stack, dataset, tmp_path / "two", sent["encoder"], views=2)
     assert two["encoder_fingerprint"] == fingerprint(with_views(encoder, 2))
     assert len(features(stack)) == 2 * len(made)
+
+
+def test_an_encoder_sent_by_several_at_once_is_listed_once(stack: Server, tmp_path: Path) -> None:
+    file = tmp_path / "shared.pt"
+    file.write_bytes(encoder_bytes(build_encoder(EncoderSpec("small", 16), 11)))
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(stack.client.send_encoder, [file] * 4))
+    assert answers == answers[:1] * 4
+    assert [known["name"] for known in stack.client.encoders()].count("shared.pt") == 1
 
 
 def test_a_server_scores_as_the_command_line_does_and_both_by_blends_of_images(

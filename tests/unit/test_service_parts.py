@@ -95,6 +95,7 @@ def test_what_hides_in_a_name_is_written_out() -> None:
 def test_numbers_have_their_denominators() -> None:
     assert render.part(285, 1000) == "285 of 1,000 (28.5 %)"
     assert render.part(0, 0) == "0 of 0"
+    assert render.brief(f"checkpoint:{'ab' * 32}") == "checkpoint:abababababab…"
     assert (render.figure(None), render.figure(0.12345)) == ("not known", "0.123")
     assert (render.size(999), render.size(37_066), render.size(5e13)) == ("999 bytes", "37.1 kB", "50 TB")
 

@@ -15,14 +15,23 @@ const STRATEGIES = {
 };
 
 const DUPLICATES = {
-  keep: "keep",
-  exact: "drop equal files",
-  near: "drop near ones too",
+  keep: { choice: "keep", meaning: "all are kept" },
+  exact: { choice: "drop equal files", meaning: "of equal files only the first is kept" },
+  near: {
+    choice: "drop near ones too",
+    meaning: "of equal files, and of images that are almost the same to the encoder, only the first is kept",
+  },
 };
 
+/**
+ * Attributes: `curation`, its id, and how many samples repeat an earlier one: `equal-files`, which only a curation of an
+ * earlier version does not tell, and `near-duplicates`, unless they were not looked for.
+ */
 class ManifestMaker extends PageElement {
   static properties = {
     curation: {},
+    equalFiles: { type: Number, attribute: "equal-files" },
+    nearDuplicates: { type: Number, attribute: "near-duplicates" },
     manifests: { state: true },
     strategy: { state: true },
     duplicates: { state: true },
@@ -95,17 +104,29 @@ class ManifestMaker extends PageElement {
   }
 
   render() {
+    const known = this.equalFiles !== undefined;
+    const offered = Object.entries(DUPLICATES).filter(
+      ([name]) => name !== "near" || !known || this.nearDuplicates != null,
+    );
     return html`<form class="maker" @submit=${this.make}>
-        <label for="strategy">Strategy</label>
-        <select id="strategy" @change=${(event) => (this.strategy = event.target.value)}>
-          ${Object.keys(STRATEGIES).map((name) => html`<option value=${name}>${name}</option>`)}
-        </select>
-        <label for="duplicates">Duplicates</label>
-        <select id="duplicates" @change=${(event) => (this.duplicates = event.target.value)}>
-          ${Object.entries(DUPLICATES).map(([name, text]) => html`<option value=${name}>${text}</option>`)}
-        </select>
+        <span class="labelled">
+          <label for="strategy">Strategy</label>
+          <select id="strategy" @change=${(event) => (this.strategy = event.target.value)}>
+            ${Object.keys(STRATEGIES).map((name) => html`<option value=${name}>${name}</option>`)}
+          </select>
+        </span>
+        <span class="labelled">
+          <label for="duplicates">Duplicates</label>
+          <select id="duplicates" @change=${(event) => (this.duplicates = event.target.value)}>
+            ${offered.map(([name, { choice }]) => html`<option value=${name}>${choice}</option>`)}
+          </select>
+        </span>
         <button class="primary" ?disabled=${this.busy}>Make manifest</button>
         <p class="muted">${this.strategy}: ${STRATEGIES[this.strategy]}.</p>
+        <p class="muted">
+          Duplicates: ${DUPLICATES[this.duplicates].meaning}.
+          ${known ? html`There are ${counts(this.equalFiles, this.nearDuplicates)}.` : nothing}
+        </p>
       </form>
       ${this.problem ? html`<p class="alert" role="alert">${this.problem}</p>` : nothing}
       <ul class="manifests" aria-live="polite">
@@ -130,9 +151,13 @@ function one(row) {
 
 /** How many samples repeat an earlier one, and whether they were dropped. */
 function duplicateCounts({ result, parameters }) {
-  const near = result.near_duplicates === null ? "" : `, ${number(result.near_duplicates)} by similarity`;
   const fate = { keep: "kept", exact: "equal files dropped", near: "dropped" }[parameters.duplicates];
-  return `duplicates: ${number(result.equal_files)} by file${near}; ${fate}`;
+  return `duplicates: ${counts(result.equal_files, result.near_duplicates)}; ${fate}`;
+}
+
+/** @param {number} equal @param {number | null | undefined} near */
+function counts(equal, near) {
+  return `${number(equal)} by file` + (near == null ? "" : `, ${number(near)} by similarity`);
 }
 
 customElements.define("manifest-maker", ManifestMaker);
