@@ -8,12 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import chain
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
-from multiprocessing.context import ForkServerContext
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from tamis.errors import InputError
+from tamis.errors import InputError, TamisError
 from tamis.images import ImageFacts, Thumbnails, inspect, made_here
 from tamis.sources import RawSample, Refused
 
@@ -24,9 +23,6 @@ BATCH_BYTES = 2**19
 AHEAD = 6
 HELD_BYTES = 64 * 2**20
 MAX_PROCESSES = 16
-# Sources that end within so many samples and bytes are checked before processes would have started.
-FEW_SAMPLES = 1024
-FEW_BYTES = 8 * 2**20
 
 
 class CheckedImage(NamedTuple):
@@ -57,50 +53,88 @@ _Found = tuple[str, int, int, Thumbnails] | str
 
 
 def checked(source: Iterable[RawSample | Refused]) -> Iterator[Checked]:
-    """All samples in their order. Processes and not threads, because Pillow's own code runs in Python for the most part
-    where images are small."""
-    batches = _batches(source)
-    few: list[_Batch] = []
-    size = samples = 0
-    for batch in batches:
-        few.append(batch)
-        samples += len(batch.samples)
-        size += batch.size
-        if samples >= FEW_SAMPLES or size >= FEW_BYTES:
-            break
-    else:
-        for batch in few:
-            yield _joined(batch, check_files(batch.files))
-        return
-    yield from _in_processes(chain(few, batches))
+    """All samples in their order.
 
-
-def _in_processes(batches: Iterable[_Batch]) -> Iterator[Checked]:
+    Processes and not threads: what a file may bring down is not the one who asks; and where images are small, most of
+    Pillow's work is Python.
+    """
     processes = min(os.cpu_count() or 1, MAX_PROCESSES)
-    # No process is asked where nothing is to be decoded, nor started before.
-    waiting: deque[tuple[_Batch, Future[list[_Found]] | None]] = deque()
+    waiting: deque[tuple[_Batch, Future[list[_Found]]]] = deque()
     held = 0
-    pool = ProcessPoolExecutor(processes, _processes(), initializer=_begin)
-    try:
-        for batch in batches:
-            waiting.append((batch, pool.submit(check_files, batch.files) if batch.files else None))
+    with _Processes(processes) as pool:
+        for batch in _batches(source):
+            waiting.append((batch, pool.begin(batch.files)))
             held += batch.size
             while len(waiting) > AHEAD * processes or held > HELD_BYTES:
                 batch, found = waiting.popleft()
                 held -= batch.size
-                yield _joined(batch, found.result() if found else ())
+                yield _joined(batch, _found(batch.files, found))
         for batch, found in waiting:
-            yield _joined(batch, found.result() if found else ())
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield _joined(batch, _found(batch.files, found))
 
 
-def _processes() -> ForkServerContext:
-    """Processes forked from one that has loaded this module and has no threads: of one that has, a fork may hang. The
-    first takes as long as a new process, those of later ingests a hundredth of a second."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+def _found(files: Sequence[bytes], checking: Future[list[_Found]]) -> list[_Found]:
+    try:
+        return checking.result()
+    except BrokenProcessPool:
+        # One of the files that were being checked ended its process, or somebody else did.
+        with _Processes(1) as pool:
+            return [_found_alone(pool, data) for data in files]
+
+
+def _found_alone(pool: "_Processes", data: bytes) -> _Found:
+    try:
+        return pool.begin([data]).result()[0]
+    except BrokenProcessPool:
+        return "decoding the image ends the process that tries, for want of memory or by a fault of the decoder"
+
+
+class _Processes:
+    """Processes that check files, begun anew when one of them dies, for a pool does not outlive that."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def begin(self, files: Sequence[bytes]) -> Future[list[_Found]]:
+        """No process is asked where there is nothing to decode, nor started before."""
+        if not files:
+            nothing: Future[list[_Found]] = Future()
+            nothing.set_result([])
+            return nothing
+        try:
+            return self._started().submit(check_files, files)
+        except BrokenProcessPool:
+            self._end()
+            return self._started().submit(check_files, files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Forked from a process that has loaded this module and has no threads: of one that has, a fork may hang.
+            # The first takes as long as a new process, those of later ingests a hundredth of a second.
+            context = get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+            self._pool = ProcessPoolExecutor(self._count, context, initializer=_begin)
+            try:
+                # Where no process can be started at all, no file is to blame.
+                self._pool.submit(check_files, ()).result()
+            except BrokenProcessPool as error:
+                raise TamisError(
+                    "A process to decode images in could not be started.",
+                    "A program that ingests keeps its own work below `if __name__ == '__main__':`.",
+                ) from error
+        return self._pool
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def check_files(files: Sequence[bytes]) -> list[_Found]:

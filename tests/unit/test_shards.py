@@ -2,11 +2,13 @@ import hashlib
 import io
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -15,6 +17,7 @@ from layouts import idx_images
 from PIL import Image
 
 from tamis import checking, shards
+from tamis.checking import check_files
 from tamis.errors import InputError
 from tamis.images import THUMBNAIL_SIZES, inspect
 from tamis.shards import INDEX_SCHEMA, SHARD_SAMPLES, SHARD_SCHEMA, Ingested, ingest, read_shard
@@ -136,17 +139,63 @@ def test_equal_sources_give_equal_objects_and_tables(tmp_path: Path, monkeypatch
     for number in range(200):
         (tmp_path / f"{number}.png").write_bytes(png(number) if number % 7 else b"no image")
     first = stored(open_source(tmp_path))
-    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
     in_processes = stored(open_source(tmp_path))
     assert first[0] == in_processes[0]
     assert first[1] == in_processes[1]
 
 
 def test_images_made_of_pixels_are_stored_as_if_they_had_been_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
     made, objects = stored(open_source(io.BytesIO(idx_images(100))))
     decoded, others = stored(Listed([entry._replace(size=None) for entry in open_source(io.BytesIO(idx_images(100)))]))
     assert (made, objects) == (decoded, others)
+
+
+DEADLY = png(11)
+
+
+def deadly(files: Sequence[bytes]) -> list[Any]:
+    """`check_files` with a decoder that one file brings down."""
+    if DEADLY in files:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return check_files(files)
+
+
+def test_an_image_that_ends_its_process_is_refused_and_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "BATCH_SAMPLES", 5)
+    monkeypatch.setattr(checking, "check_files", deadly)
+    result, _ = stored(Listed([sample(number) for number in range(100)]))
+    assert result.index["sample_id"].to_pylist() == [f"{number:05}.png" for number in range(100) if number != 11]
+    assert result.quarantine["name"].to_pylist() == ["00011.png"]
+    assert "ends the process" in result.quarantine["reason"][0].as_py()
+
+
+def test_an_ingest_whose_helpers_are_killed_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "BATCH_SAMPLES", 10)
+    entries: list[RawSample | Refused] = [sample(number) for number in range(400)]
+    quiet = stored(Listed(entries))
+
+    class Interrupted(Listed):
+        def __iter__(self) -> Iterator[RawSample | Refused]:
+            for number, entry in enumerate(self.entries):
+                if number in {150, 300}:
+                    for helper in multiprocessing.active_children():
+                        helper.kill()
+                yield entry
+
+    assert stored(Interrupted(entries)) == quiet
+
+
+def test_where_no_process_can_be_started_no_image_is_blamed(tmp_path: Path) -> None:
+    program = tmp_path / "unguarded.py"
+    program.write_text(
+        "from tamis.checking import checked\n"
+        "from tamis.sources import RawSample\n"
+        "print(*checked([RawSample('1.png', b'no image', None, '')]))\n"
+    )
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert not done.stdout
+    assert "could not be started" in done.stderr.splitlines()[-1]
 
 
 def test_nothing_remains_of_an_ingest_that_is_killed(tmp_path: Path) -> None:
@@ -203,7 +252,6 @@ def test_progress_counts_every_sample_refused_or_not(monkeypatch: pytest.MonkeyP
 
 def test_only_few_samples_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_SAMPLES", 10)
-    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
     monkeypatch.setattr(checking, "BATCH_SAMPLES", 5)
     read = kept = ahead = 0
 
@@ -224,7 +272,6 @@ def test_only_few_samples_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_error_of_the_source_or_the_caller_ends_the_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "FEW_SAMPLES", 10)
 
     class Broken(Listed):
         def __iter__(self) -> Iterator[RawSample | Refused]:
