@@ -13,7 +13,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple, Self
 
 from tamis.errors import InputError, TamisError
-from tamis.images import ImageFacts, Thumbnails, inspect, made_here
+from tamis.images import AS_IT_IS, ImageFacts, Thumbnails, inspect, serves_as_it_is
 from tamis.sources import RawSample, Refused
 
 # What a process takes at a time: of small images so many that handing them over costs little.
@@ -41,10 +41,9 @@ class Checked(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Samples as they came; the files among them that are to be decoded; how many bytes all are."""
+    """Samples as they came, and how many bytes their files are."""
 
-    samples: list[RawSample | Refused | CheckedImage]
-    files: list[bytes]
+    samples: list[RawSample | Refused]
     size: int
 
 
@@ -59,18 +58,24 @@ def checked(source: Iterable[RawSample | Refused]) -> Iterator[Checked]:
     Pillow's work is Python.
     """
     processes = min(os.cpu_count() or 1, MAX_PROCESSES)
-    waiting: deque[tuple[_Batch, Future[list[_Found]]]] = deque()
+    waiting: deque[tuple[_Batch, list[bytes], Future[list[_Found]]]] = deque()
     held = 0
     with _Processes(processes) as pool:
         for batch in _batches(source):
-            waiting.append((batch, pool.begin(batch.files)))
+            files = [sample.data for sample in batch.samples if isinstance(sample, RawSample) and not _known(sample)]
+            waiting.append((batch, files, pool.begin(files)))
             held += batch.size
             while len(waiting) > AHEAD * processes or held > HELD_BYTES:
-                batch, found = waiting.popleft()
+                batch, files, found = waiting.popleft()
                 held -= batch.size
-                yield _joined(batch, _found(batch.files, found))
-        for batch, found in waiting:
-            yield _joined(batch, _found(batch.files, found))
+                yield _joined(batch.samples, _found(files, found))
+        for batch, files, found in waiting:
+            yield _joined(batch.samples, _found(files, found))
+
+
+def _known(sample: RawSample) -> bool:
+    """Whether there is nothing to find out by decoding it."""
+    return sample.size is not None and serves_as_it_is(sample.size, sample.data)
 
 
 def _found(files: Sequence[bytes], checking: Future[list[_Found]]) -> list[_Found]:
@@ -151,19 +156,17 @@ def _check(data: bytes) -> _Found:
     return hashlib.sha256(data).hexdigest(), *facts
 
 
-def _joined(batch: _Batch, found: Iterable[_Found]) -> Checked:
+def _joined(samples: Iterable[RawSample | Refused], found: Iterable[_Found]) -> Checked:
     results = iter(found)
     images: list[CheckedImage] = []
     refused: list[Refused] = []
-    for sample in batch.samples:
-        if isinstance(sample, CheckedImage):
-            images.append(sample)
-            continue
+    for sample in samples:
         if isinstance(sample, Refused):
             refused.append(sample)
-            continue
-        result = next(results)
-        if isinstance(result, str):
+        elif sample.size is not None and _known(sample):
+            digest = hashlib.sha256(sample.data).hexdigest()
+            images.append(CheckedImage(sample, digest, ImageFacts(*sample.size, AS_IT_IS)))
+        elif isinstance(result := next(results), str):
             refused.append(Refused(sample.sample_id, result))
         else:
             images.append(CheckedImage(sample, result[0], ImageFacts(*result[1:])))
@@ -171,25 +174,17 @@ def _joined(batch: _Batch, found: Iterable[_Found]) -> Checked:
 
 
 def _batches(source: Iterable[RawSample | Refused]) -> Iterator[_Batch]:
-    samples: list[RawSample | Refused | CheckedImage] = []
-    files: list[bytes] = []
+    samples: list[RawSample | Refused] = []
     size = 0
     for sample in source:
+        samples.append(sample)
         if isinstance(sample, RawSample):
             size += len(sample.data)
-            facts = sample.size and made_here(sample.size, sample.data)
-            if facts:
-                samples.append(CheckedImage(sample, hashlib.sha256(sample.data).hexdigest(), facts))
-            else:
-                samples.append(sample)
-                files.append(sample.data)
-        else:
-            samples.append(sample)
         if len(samples) == BATCH_SAMPLES or size >= BATCH_BYTES:
-            yield _Batch(samples, files, size)
-            samples, files, size = [], [], 0
+            yield _Batch(samples, size)
+            samples, size = [], 0
     if samples:
-        yield _Batch(samples, files, size)
+        yield _Batch(samples, size)
 
 
 def _begin() -> None:

@@ -28,6 +28,7 @@ THUMBNAIL_SIZES = (96, 192)
 _SHOWN_FORMATS = {"PNG", "JPEG", "WEBP"}
 _SHOWN_MODES = {"1", "L", "P", "RGB"}
 _SHOWN_BYTES = 16 * 2**10
+_SMALLEST = min(THUMBNAIL_SIZES)
 
 # In a JPEG's metadata: EXIF and XMP, which may turn it, and several pictures in one file.
 _NOT_PLAIN = (b"Exif\0", b"ns.adobe.com/xap", b"MPF\0")
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 # A WebP file for each of THUMBNAIL_SIZES; None where the image file serves as it is.
 Thumbnails = tuple[bytes | None, ...]
+AS_IT_IS: Thumbnails = (None,) * len(THUMBNAIL_SIZES)
 
 
 class ImageFacts(NamedTuple):
@@ -112,10 +114,9 @@ def inspect(data: bytes) -> ImageFacts:
     return _facts(upright, wanted, lambda: _upright(_rgb(image), orientation))
 
 
-def made_here(size: tuple[int, int], data: bytes) -> ImageFacts | None:
-    """What `inspect` would say of a PNG that was made here of 8-bit grey or RGB pixels; None where it would have to
-    make a thumbnail."""
-    return None if _too_large(size, data) else ImageFacts(*size, (None,) * len(THUMBNAIL_SIZES))
+def serves_as_it_is(size: tuple[int, int], data: bytes) -> bool:
+    """Whether a file that browsers show is its own thumbnail in all sizes: AS_IT_IS."""
+    return len(data) <= _SHOWN_BYTES and max(size) <= _SMALLEST
 
 
 def _too_large(size: tuple[int, int], data: bytes) -> tuple[int, ...]:
@@ -138,7 +139,7 @@ def _thumbnails(image: Image.Image, sides: tuple[int, ...]) -> dict[int, bytes]:
             image = image.resize(shape, Image.Resampling.HAMMING, reducing_gap=1.0)
         sink = io.BytesIO()
         # Lossy WebP would smear the edges of pixels that are shown enlarged.
-        lossless = max(image.size) < min(THUMBNAIL_SIZES)
+        lossless = max(image.size) < _SMALLEST
         image.save(sink, "WEBP", lossless=lossless, quality=0 if lossless else 75, method=0)
         made[side] = sink.getvalue()
     return made

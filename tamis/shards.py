@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis.checking import Checked, CheckedImage, checked
@@ -100,18 +101,18 @@ def ingest(
     first = size = 0
     with _Rows() as rows:
         for images in _shards(_counted(checked(source), source.total or 0, progress), refused):
+            samples = _samples(images)
             thumbnails, places = _thumbnails(images)
             shards.append(
                 ShardRef(
-                    key=_put("shards/{}.parquet", _shard(images), put),
+                    key=_put("shards/{}.parquet", _shard(samples), put),
                     thumbnails=_put("thumbnails/{}.bin", thumbnails, put),
                     first=first,
                     count=len(images),
                 )
             )
-            rows.write(_index_rows(images, len(shards) - 1, places))
-            for image in images:
-                fingerprint.update(f"{image.sample.sample_id}\0{image.sha256}\n".encode())
+            rows.write(_index_rows(samples, images, len(shards) - 1, places))
+            fingerprint.update("".join(f"{image.sample.sample_id}\0{image.sha256}\n" for image in images).encode())
             first += len(images)
             size += sum(len(image.sample.data) for image in images)
             if len(labels) < 2:
@@ -184,20 +185,21 @@ def _shards(batches: Iterable[Checked], refused: list[Refused]) -> Iterator[list
         yield images
 
 
-def _shard(images: Sequence[CheckedImage]) -> bytes:
-    table = pa.table(
-        [
-            [image.sample.sample_id for image in images],
-            [image.sha256 for image in images],
-            [image.facts.width for image in images],
-            [image.facts.height for image in images],
-            [image.sample.data for image in images],
-        ],
-        schema=SHARD_SCHEMA,
-    )
+def _samples(images: Sequence[CheckedImage]) -> pa.Table:
+    columns = [
+        [image.sample.sample_id for image in images],
+        [image.sha256 for image in images],
+        [image.facts.width for image in images],
+        [image.facts.height for image in images],
+        [image.sample.data for image in images],
+    ]
+    return pa.table(columns, schema=SHARD_SCHEMA)
+
+
+def _shard(samples: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     # Image files are compressed already, and no two are the same.
-    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False)
+    pq.write_table(samples, sink, compression="none", use_dictionary=False, write_statistics=False)
     return bytes(sink.getvalue())
 
 
@@ -225,20 +227,19 @@ def _put(key: str, content: bytes, put: Callable[[str, bytes], object]) -> str:
     return key
 
 
-def _index_rows(images: Sequence[CheckedImage], shard: int, thumbnails: dict[str, list[int]]) -> pa.RecordBatch:
+def _index_rows(
+    samples: pa.Table, images: Sequence[CheckedImage], shard: int, thumbnails: dict[str, list[int]]
+) -> pa.Table:
     columns = {
-        "sample_id": [image.sample.sample_id for image in images],
-        "sha256": [image.sha256 for image in images],
+        **{name: samples[name] for name in ("sample_id", "sha256", "width", "height")},
         "uri": [image.sample.uri for image in images],
-        "width": [image.facts.width for image in images],
-        "height": [image.facts.height for image in images],
         "label": [image.sample.label for image in images],
-        "size": [len(image.sample.data) for image in images],
-        "shard": [shard] * len(images),
-        "row": list(range(len(images))),
+        "size": pc.binary_length(samples["data"]),
+        "shard": np.full(len(images), shard),
+        "row": np.arange(len(images)),
         **thumbnails,
     }
-    return pa.record_batch(columns, schema=INDEX_SCHEMA)
+    return pa.table([columns[name] for name in INDEX_SCHEMA.names], schema=INDEX_SCHEMA)
 
 
 class _Rows:
@@ -250,8 +251,8 @@ class _Rows:
         self._writer = pa.ipc.new_file(self._path, INDEX_SCHEMA)
         return self
 
-    def write(self, rows: pa.RecordBatch) -> None:
-        self._writer.write_batch(rows)
+    def write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows)
 
     def table(self) -> pa.Table:
         """Memory-mapped: the file goes when the table does."""

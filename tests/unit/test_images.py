@@ -12,7 +12,7 @@ from PIL import Image
 
 from tamis import images
 from tamis.errors import InputError
-from tamis.images import MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, made_here
+from tamis.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
 from tamis.sources.pixels import picture
 
 
@@ -260,8 +260,9 @@ def test_what_is_said_of_an_image_made_here_is_what_decoding_it_shows(
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, *channels), dtype=np.uint8)
     made = picture("x", pixels, None)
     assert made.size is not None
-    facts, found = made_here(made.size, made.data), inspect(made.data)
-    assert facts == (found if found.thumbnails == (None, None) else None)
+    found = inspect(made.data)
+    assert found[:2] == made.size
+    assert serves_as_it_is(made.size, made.data) == (found.thumbnails == AS_IT_IS)
     np.testing.assert_array_equal(decode(made.data), np.broadcast_to(pixels.reshape(*size, -1), (*size, 3)))
 
 
