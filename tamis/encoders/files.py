@@ -13,7 +13,7 @@ from torch import nn
 
 from tamis.encoders.encoder import FORMAT, Encoder, build_encoder
 from tamis.encoders.matching import State, match
-from tamis.encoders.networks import build_network, library_spec
+from tamis.encoders.networks import library_spec, outline
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 
@@ -27,6 +27,7 @@ CIFAR = {"image_size": 32, "mean": (0.4914, 0.4822, 0.4465), "deviation": (0.247
 PLAIN = ("resnet18", "resnet50")
 # Where training programs put the weights within what they save.
 NESTED = ("state_dict", "model_state_dict", "model", "teacher")
+ZIP = b"PK\x03\x04"
 HINT = (
     "Give an encoder.pt of Tamis, or a state dict of a torchvision or timm network as .pt, .pth or .safetensors; "
     "torchvision:NAME@FILE and timm:NAME@FILE say which network it is."
@@ -64,22 +65,30 @@ def _encoder(content: bytes, spec: EncoderSpec | None) -> Encoder:
     else:
         stored = _torch(content)
         if isinstance(stored, Mapping) and isinstance(stored.get("format"), str):
-            return _own(stored)
+            return _own(stored, len(content))
         weights = _weights(stored)
-    encoder = build_encoder(_recognised(weights) if spec is None else spec, 0)
-    found = match(weights, encoder.trunk)
+    return _filled(_recognised(weights) if spec is None else spec, weights, len(content))
+
+
+def _filled(spec: EncoderSpec, weights: State, size: int) -> Encoder:
+    """The encoder with a file's weights: made only once they fit, and may all be among the file's `size` bytes, for a
+    tensor can repeat one byte in any shape."""
+    network = outline(spec)
+    found = match(weights, network)
     if found.problems:
-        raise InputError(f"It does not fit {encoder.spec.architecture}: {'; '.join(found.problems)}.")
+        raise InputError(f"It does not fit {spec.architecture}: {'; '.join(found.problems)}.")
+    elements = sum(value.numel() for value in network.state_dict().values())
+    if elements > size:
+        raise InputError(f"It cannot hold the {elements} weights of {spec.architecture} in {size} bytes.")
+    encoder = build_encoder(spec, 0)
     encoder.trunk.load_state_dict(found.weights)
     return encoder
 
 
-def _own(stored: Mapping[str, Any]) -> Encoder:
+def _own(stored: Mapping[str, Any], size: int) -> Encoder:
     if stored["format"] != FORMAT:
-        raise InputError(f"Its format is {stored['format']!r}; this version reads {FORMAT!r}.")
-    encoder = build_encoder(_spec(stored["spec"]), 0)
-    encoder.load_state_dict(stored["state"])
-    return encoder
+        raise InputError(f"Its format is {stored['format']!r:.99}; this version reads {FORMAT!r}.")
+    return _filled(_spec(stored["spec"]), stored["state"], size)
 
 
 def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
@@ -89,20 +98,26 @@ def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
 
 
 def _torch(content: bytes) -> Any:
-    if _is_torchscript(content):
+    entries = _entries(content)
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
         raise InputError("It is TorchScript, which is a program.", "Save the model's state_dict() instead.")
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise InputError("It is compressed, as torch.save leaves no file.", "Save it once more with torch.save().")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
         raise InputError("It is not an encoder checkpoint, or holds more than tensors and plain values.") from error
 
 
-def _is_torchscript(content: bytes) -> bool:
+def _entries(content: bytes) -> list[zipfile.ZipInfo]:
+    """Of the zip archive that torch.save and TorchScript write; none where torch would not look for one."""
+    if not content.startswith(ZIP):
+        return []
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+            return archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise InputError(f"It is a damaged archive ({error}).") from error
 
 
 def _is_safetensors(content: bytes) -> bool:
@@ -155,5 +170,4 @@ def _known() -> list[tuple[nn.Module, EncoderSpec]]:
     """Networks without memory for their weights, and how images are shown to each."""
     specs = [library_spec(f"torchvision:{name}") for name in RECOGNISED]
     specs += [EncoderSpec(name, **CIFAR) for name in PLAIN]  # type: ignore[arg-type]  # of several types
-    with torch.device("meta"):
-        return [(build_network(spec)[0], spec) for spec in specs]
+    return [(outline(spec), spec) for spec in specs]
