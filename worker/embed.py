@@ -99,9 +99,9 @@ def load_or_train(curation_id: str) -> str:
 
 
 def _load_and_store(curation_id: str, asked: EncoderName) -> str:
-    objects = runtime().objects
+    objects, allowed = runtime().objects, runtime().settings.allow_torchscript
     reporter(Curation, curation_id, "load encoder", f"loading {asked.label}")
-    encoder = asked.load(lambda sent: objects.get(encoder_place(sent)))
+    encoder = asked.load(lambda sent: objects.get(encoder_place(sent)), allow_torchscript=allowed)
     key = encoder_place(fingerprint(encoder))
     objects.put_if_absent(key, encoder_bytes(encoder))
     return key
@@ -177,7 +177,9 @@ class _Loaded:
 @lru_cache(maxsize=2)
 def _loaded(encoder_key: str, views: int) -> _Loaded:
     """What the key names never changes, so one shard after another uses what is loaded."""
-    encoder = with_views(load_encoder(runtime().objects.get(encoder_key)), views)
+    run = runtime()
+    stored = load_encoder(run.objects.get(encoder_key), allow_torchscript=run.settings.allow_torchscript)
+    encoder = with_views(stored, views)
     return _Loaded(encoder, fingerprint(encoder))
 
 

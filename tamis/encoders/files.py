@@ -1,9 +1,11 @@
-"""Checkpoint files of any origin to encoders; only tensors and plain values are read, and no code in them is run."""
+"""Checkpoint files of any origin to encoders; only tensors and plain values are read, and no code in them is run, but
+for TorchScript where it is allowed."""
 
 import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from torch import nn
 from tamis.encoders.encoder import FORMAT, Encoder, build_encoder
 from tamis.encoders.matching import State, match
 from tamis.encoders.networks import library_spec, outline
-from tamis.encoders.spec import EncoderSpec
+from tamis.encoders.program import Program
+from tamis.encoders.spec import TORCHSCRIPT, EncoderSpec
 from tamis.errors import InputError
 
 # Recognised by the names and shapes of their weights.
@@ -34,13 +37,15 @@ HINT = (
 )
 
 
-def load_encoder(content: bytes | Path, architecture: str | None = None) -> Encoder:
+def load_encoder(content: bytes | Path, architecture: str | None = None, *, allow_torchscript: bool = False) -> Encoder:
     """The encoder in a file or its content, on the CPU, in evaluation mode.
 
     Takes what `encoder_bytes` wrote, and state dicts by torch or safetensors, alone or in a training's checkpoint;
     prefixes are found, and heads left out. architecture: which network it is, as `torchvision:vit_b_16`; without it the
     metadata of a safetensors file say so (`tamis`: the fields of an EncoderSpec as JSON), or the weights do.
-    Pickled objects and TorchScript are refused. Raises InputError that names what is missing or not expected.
+    Pickled objects are refused, and TorchScript unless it is allowed: see `Program`. Images are prepared for it as for
+    torchvision's networks, or as its extra file `tamis` says, with the same fields.
+    Raises InputError that names what is missing or not expected.
     """
     spec = None if architecture is None else library_spec(architecture)
     name = "The checkpoint"
@@ -48,7 +53,7 @@ def load_encoder(content: bytes | Path, architecture: str | None = None) -> Enco
         if isinstance(content, Path):
             name = str(content)
             content = content.read_bytes()
-        return _encoder(content, spec).eval()
+        return _encoder(content, spec, allow_torchscript).eval()
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}.", HINT) from error
     except InputError as error:
@@ -57,7 +62,12 @@ def load_encoder(content: bytes | Path, architecture: str | None = None) -> Enco
         raise InputError(f"{name} holds something else than an encoder.", HINT) from error
 
 
-def _encoder(content: bytes, spec: EncoderSpec | None) -> Encoder:
+def _encoder(content: bytes, spec: EncoderSpec | None, allow_torchscript: bool) -> Encoder:
+    entries = _entries(content)
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        return _program(content, spec, allow_torchscript)
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise InputError("It is compressed, as torch.save leaves no file.", "Save it once more with torch.save().")
     if _is_safetensors(content):
         described, weights = _safetensors(content)
         if spec is None and described is not None:
@@ -91,6 +101,23 @@ def _own(stored: Mapping[str, Any], size: int) -> Encoder:
     return _filled(_spec(stored["spec"]), stored["state"], size)
 
 
+def _program(content: bytes, named: EncoderSpec | None, allowed: bool) -> Encoder:
+    if not allowed:
+        raise InputError(
+            "It is TorchScript: a program, which would run here with the rights of this process.",
+            "Save the model's state_dict() instead, or, if you trust the file, set TAMIS_ALLOW_TORCHSCRIPT=true "
+            "where it is loaded: for the command, or for the server and its workers.",
+        )
+    if named is not None:
+        raise InputError("It is TorchScript, which brings its own network.", "Name it without one: checkpoint:FILE.")
+    program = Program(content)
+    if program.description is None:
+        spec = replace(library_spec("torchvision:resnet18"), architecture=TORCHSCRIPT)
+    else:
+        spec = _spec({**json.loads(program.description), "architecture": TORCHSCRIPT})
+    return Encoder(spec, program, program.dimension(spec.image_size))
+
+
 def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
     # JSON knows no tuples.
     plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
@@ -98,11 +125,6 @@ def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
 
 
 def _torch(content: bytes) -> Any:
-    entries = _entries(content)
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise InputError("It is TorchScript, which is a program.", "Save the model's state_dict() instead.")
-    if sum(entry.file_size for entry in entries) > len(content):
-        raise InputError("It is compressed, as torch.save leaves no file.", "Save it once more with torch.save().")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tamis.encoders.spec import ARCHITECTURES, EncoderSpec
+from tamis.encoders.spec import ARCHITECTURES, TORCHSCRIPT, EncoderSpec
 from tamis.errors import InputError
 
 # With few pixels the max-pool and the wide stem of an ImageNet network would leave nothing to look at.
@@ -29,6 +29,8 @@ def build_network(spec: EncoderSpec) -> tuple[nn.Module, int]:
         return _of_torchvision(name, spec.image_size)
     if library == "timm":
         return _of_timm(name)
+    if library == TORCHSCRIPT:
+        raise InputError("There is no TorchScript here to go with these weights.", "Send the TorchScript file itself.")
     return _small() if library == "small" else _resnet(library, spec.image_size)
 
 

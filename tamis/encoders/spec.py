@@ -13,6 +13,8 @@ from tamis.registry import MAX_VIEWS
 # What is trained here. Beside these, LIBRARIES have networks of their own, as `torchvision:resnet50`.
 ARCHITECTURES = ("small", "resnet18", "resnet50")
 LIBRARIES = ("torchvision", "timm")
+# A network that a file brings as a program.
+TORCHSCRIPT = "torchscript"
 MIN_SIZE, MAX_SIZE = 16, 1024
 MAX_NAME = 200
 TRAINED_UP_TO = 224
@@ -26,9 +28,10 @@ Channels = tuple[float, float, float]
 class EncoderSpec:
     """What determines an encoder but for its weights. Raises InputError for a value that is none.
 
-    architecture: of ARCHITECTURES, or a library's network, as `torchvision:resnet50`. image_size: S, pixels of a side
-    of what the network sees. resize: pixels of the shorter side from whose centre they are cut; image_size if None.
-    mean, deviation: of each channel, of values within 0 to 1. views: of each image, whose features are averaged.
+    architecture: of ARCHITECTURES, or a library's network, as `torchvision:resnet50`, or TORCHSCRIPT. image_size: S,
+    pixels of a side of what the network sees. resize: pixels of the shorter side from whose centre they are cut;
+    image_size if None. mean, deviation: of each channel, of values within 0 to 1. views: of each image, whose features
+    are averaged.
     """
 
     architecture: str
@@ -41,7 +44,8 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         library, _, name = str(self.architecture).partition(":")
-        if self.architecture not in ARCHITECTURES and not (library in LIBRARIES and 0 < len(name) <= MAX_NAME):
+        named = library in LIBRARIES and 0 < len(name) <= MAX_NAME
+        if self.architecture not in (*ARCHITECTURES, TORCHSCRIPT) and not named:
             known = ", ".join([*ARCHITECTURES, *(f"{library}:NAME" for library in LIBRARIES)])
             raise InputError(f"There is no architecture {self.architecture!r:.99}.", f"Use one of {known}.")
         if type(self.image_size) is not int or not MIN_SIZE <= self.image_size <= MAX_SIZE:

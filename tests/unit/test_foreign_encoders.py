@@ -181,14 +181,6 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_what_is_wrong(
     assert architecture in {"torchvision:resnet99", "timm:nonesuch"} or str(file) in refused.value.message
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:UserWarning")
-def test_torchscript_is_refused_with_what_to_do(resnet: models.ResNet) -> None:
-    sink = io.BytesIO()
-    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), sink)
-    with pytest.raises(InputError, match=r"TorchScript.*state_dict\(\)"):
-        load_encoder(sink.getvalue())
-
-
 LOAD_EACH = """
 import sys, time
 from pathlib import Path
