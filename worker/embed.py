@@ -18,6 +18,7 @@ from tamis.curation import npy_bytes
 from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_encoder, with_views
 from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.shards import ShardRef, pick_images, read_shard
+from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Embedding, Shard, new_id
 from trainer.data import ImageSet
@@ -121,7 +122,7 @@ def _train_and_store(curation_id: str) -> str:
     if run.objects.exists(key):
         return key
     spec = choose_spec(*run.image_sizes(index_key))
-    checkpoint = StoredCheckpoint(run.objects, f"checkpoints/{workflow_id('encoder', curation_id)}.pt")
+    checkpoint = StoredCheckpoint(run.objects, checkpoint_key(workflow_id("encoder", curation_id), "pt"))
     decoding = reporter(Curation, curation_id, "decode", "decoding images for training")
     with run.scratch() as folder:
         shards = (run.objects.get(shard) for shard in shard_keys)
