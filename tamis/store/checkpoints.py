@@ -23,15 +23,20 @@ def checkpoint_key(workflow: str, suffix: str) -> str:
 def sweep_checkpoints(catalog: Catalog, objects: Objects, jobs: Jobs, age: timedelta = ENDED_AGE) -> int:
     """Removes what cancelled and failed jobs left, or killed workers of any, so long after the end; returns how many.
 
+    That is also what a worker killed in the middle of a save had written.
+
     A job that has ended is begun again only by a workflow of its own or of its parts that has not. These are asked for
     last: what ended before has no new ones. Objects of which this catalogue knows no job stay.
     """
-    keys = objects.list(f"{FOLDER}/")
+    keys, unwritten = objects.list(f"{FOLDER}/"), objects.unwritten(FOLDER)
     over = _ended(catalog, age) - jobs.unfinished()
     left = [key for key in keys if subject_of(PurePosixPath(key).stem) in over]
+    cut = [path for path in unwritten if subject_of(path.stem) in over]
     for key in left:
         objects.delete(key)
-    return len(left)
+    for path in cut:
+        path.unlink(missing_ok=True)
+    return len(left) + len(cut)
 
 
 def _ended(catalog: Catalog, age: timedelta) -> set[str]:

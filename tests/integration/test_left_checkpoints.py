@@ -71,6 +71,20 @@ def test_what_ended_for_good_is_removed_and_nothing_else(backend: Backend) -> No
     assert sweep_checkpoints(backend.catalog, backend.objects, backend.jobs) == 0
 
 
+def test_a_save_that_was_cut_off_is_removed_too(backend: Backend) -> None:
+    ended, going = add(backend, "succeeded", LONG_AGO), add(backend, "running", None)
+    kept = store(backend, workflow_id("scan", going, "0"))
+    folder = backend.objects.local_path("checkpoints")
+    assert folder is not None
+    # So obstore names what it writes until all is there.
+    cut, unfinished = (folder / f"{workflow_id('scan', row, '0')}.npz#1" for row in (ended, going))
+    for path in (cut, unfinished):
+        path.write_bytes(b"half written")
+    assert sweep_checkpoints(backend.catalog, backend.objects, backend.jobs) == 1
+    assert (cut.exists(), unfinished.exists()) == (False, True)
+    assert stored(backend) == kept
+
+
 @pytest.mark.parametrize(("kind", "part"), [("curation", ""), ("encoder", ""), ("scan", "1")])
 def test_what_a_workflow_may_still_go_on_from_stays(backend: Backend, kind: str, part: str) -> None:
     curation = add(backend, "failed", LONG_AGO)
