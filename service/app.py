@@ -41,7 +41,7 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.stopping = asyncio.Event()
-        sweeping = asyncio.create_task(sweep_regularly(backend.uploads))
+        sweeping = asyncio.create_task(sweep_regularly(backend))
         yield
         sweeping.cancel()
         backend.close()

@@ -1,25 +1,31 @@
-"""Removes the uploads that nobody went on with."""
+"""Removes what nobody goes on with: uploads, and the checkpoints of jobs that have ended."""
 
 import asyncio
 import logging
 
 from starlette.concurrency import run_in_threadpool
 
-from tamis.store.uploads import Uploads
+from service.backend import Backend
+from tamis.store.checkpoints import sweep_checkpoints
 
 log = logging.getLogger("tamis.service")
 
 HOUR = 3600.0
 
 
-async def sweep_regularly(uploads: Uploads) -> None:
+async def sweep_regularly(backend: Backend) -> None:
     """Sweeps at once and then every hour, or more often where uploads expire sooner. Several servers may do so."""
+    sweeps = {
+        "expired uploads and stray objects": backend.uploads.sweep,
+        "checkpoints of ended jobs": lambda: sweep_checkpoints(backend.catalog, backend.objects, backend.jobs),
+    }
     while True:
-        try:
-            removed = await run_in_threadpool(uploads.sweep)
-            if removed:
-                log.info("removed %d expired uploads and stray objects", removed)
-        except Exception:
-            # A database or store that is away for a moment must not end this.
-            log.exception("could not remove expired uploads")
-        await asyncio.sleep(min(HOUR, uploads.seconds))
+        for what, sweep in sweeps.items():
+            try:
+                removed = await run_in_threadpool(sweep)
+                if removed:
+                    log.info("removed %d %s", removed, what)
+            except Exception:
+                # A database or store that is away for a moment must not end this.
+                log.exception("could not remove %s", what)
+        await asyncio.sleep(min(HOUR, backend.uploads.seconds))

@@ -212,6 +212,7 @@ def _settings(options: argparse.Namespace, **overrides: Any) -> Any:
 
 def _curate(options: argparse.Namespace) -> Result:
     from tamis.local import curate_source
+    from tamis.settings import load_settings
 
     found = curate_source(
         options.source,
@@ -227,6 +228,7 @@ def _curate(options: argparse.Namespace) -> Result:
         epochs=options.epochs,
         views=options.views,
         seed=options.seed,
+        allow_torchscript=load_settings().allow_torchscript,
     )
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
@@ -316,11 +318,13 @@ def _train(options: argparse.Namespace) -> Result:
 
 
 def _probe(options: argparse.Namespace) -> Result:
+    from tamis.settings import load_settings
     from tamis.terminal import steps
     from trainer.run import probe_checkpoint
 
+    allowed = load_settings().allow_torchscript
     with steps() as step:
-        result = probe_checkpoint(options.checkpoint, options.source, progress=step("embed"))
+        result = probe_checkpoint(options.checkpoint, options.source, progress=step("embed"), allow_torchscript=allowed)
     print(result.describe())
     return result.as_json()
 

@@ -36,12 +36,14 @@ def curate_source(
     epochs: int | None = None,
     views: int = 1,
     seed: int = 0,
+    allow_torchscript: bool = False,
 ) -> dict[str, Any]:
     """Writes the manifest of `source` into `out`; returns its counts and the quarantined files with reasons.
 
     encoder: of a form that tamis/registry.py lists. `simclr` trains one on the images and leaves it as encoder.pt
         beside the manifest; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
     views: of each image, whose features are averaged.
+    allow_torchscript: whether a checkpoint may be a program.
 
     Raises InputError for what cannot be used as given.
     """
@@ -61,7 +63,7 @@ def curate_source(
         else:
             shards = [folder / shard.key for shard in stored.shards]
             if asked.loads:
-                model = asked.load(Path)
+                model = asked.load(Path, allow_torchscript=allow_torchscript)
             else:
                 model = _trained(stored, shards, folder, epochs, seed, step)
                 out.mkdir(parents=True, exist_ok=True)

@@ -24,13 +24,14 @@ class Kind:
     """One kind of encoder.
 
     local, server: what follows its name and a colon on the command line and in a request; empty for nothing.
-    load: gives the encoder; None for what is trained on the data, and for embeddings, which need none.
+    load: gives the encoder, and is told whether it may be TorchScript; None for what is trained on the data, and for
+        embeddings, which need none.
     check: raises InputError for a name that no network has.
     """
 
     local: str
     server: str
-    load: Callable[[EncoderName, Read], Encoder] | None = None
+    load: Callable[[EncoderName, Read, bool], Encoder] | None = None
     check: Callable[[EncoderName], object] | None = None
 
 
@@ -63,11 +64,11 @@ class EncoderName:
         if check is not None:
             check(self)
 
-    def load(self, read: Read) -> Encoder:
+    def load(self, read: Read, *, allow_torchscript: bool = False) -> Encoder:
         """The encoder, on the CPU. Raises InputError when it cannot be had."""
         load = KINDS[self.kind].load
         assert load is not None, f"{self.kind} has no weights to load"
-        return load(self, read)
+        return load(self, read, allow_torchscript)
 
 
 def parse_encoder(text: str, *, server: bool = False) -> EncoderName:
@@ -96,13 +97,13 @@ def encoder_place(fingerprint: str) -> str:
     return f"encoders/{fingerprint}.pt"
 
 
-def _load_checkpoint(asked: EncoderName, read: Read) -> Encoder:
+def _load_checkpoint(asked: EncoderName, read: Read, allow_torchscript: bool) -> Encoder:
     from tamis.encoders import load_encoder
 
-    return load_encoder(read(asked.file))
+    return load_encoder(read(asked.file), allow_torchscript=allow_torchscript)
 
 
-def _load_from_library(asked: EncoderName, read: Read) -> Encoder:
+def _load_from_library(asked: EncoderName, read: Read, _: bool) -> Encoder:
     from tamis.encoders import load_encoder, pretrained
 
     return load_encoder(read(asked.file), asked.label) if asked.file else pretrained(asked.label)

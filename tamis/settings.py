@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders the server may read in place, separated as in PATH or as a JSON list."
     )
+    allow_torchscript: bool = Field(
+        False, description="Whether a checkpoint may be TorchScript, a program that runs with the process's rights."
+    )
     memory_budget: int = Field(GIB, ge=2**26, description="Bytes a computation may take for its blocks.")
     device: str = Field("auto", description="auto, cpu or cuda.")
     max_upload_bytes: int = Field(50 * GIB, ge=1, description="The largest upload taken.")

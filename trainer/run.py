@@ -170,13 +170,15 @@ def train_manifest(
     return result
 
 
-def probe_checkpoint(checkpoint: Path, source: str | Path, progress: Progress | None = None) -> ProbeResult:
+def probe_checkpoint(
+    checkpoint: Path, source: str | Path, progress: Progress | None = None, *, allow_torchscript: bool = False
+) -> ProbeResult:
     """The linear probe of an encoder on a labelled source.
 
     progress(done, total) counts images; total is 0 where the source does not know. Files that are no image are
     skipped. Raises InputError for what is no encoder or no source, or when no image is left.
     """
-    encoder = load_encoder(checkpoint)
+    encoder = load_encoder(checkpoint, allow_torchscript=allow_torchscript)
     embedder = Embedder.of(encoder)
     entries = open_source(source)
     features: list[npt.NDArray[np.float32]] = []

@@ -19,6 +19,7 @@ from tamis.rows import Rows
 from tamis.similarity import merge_parts, scan_all, scan_part, seconds_needed
 from tamis.store import schema
 from tamis.store.catalog import advance, advance_part
+from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import SCAN_QUEUE, workflow_id
 from tamis.store.leases import live_workers
 from worker.embed import embed_blends, embed_dataset, load_blends
@@ -152,11 +153,11 @@ def _plan(curation_id: str) -> Plan:
 
 
 def _plan_key(curation_id: str) -> str:
-    return f"checkpoints/{workflow_id('plan', curation_id)}.npz"
+    return checkpoint_key(workflow_id("plan", curation_id), "npz")
 
 
 def _checkpoint(curation_id: str, part: int) -> StoredCheckpoint:
-    return StoredCheckpoint(runtime().objects, f"checkpoints/{workflow_id('scan', curation_id, str(part))}.npz")
+    return StoredCheckpoint(runtime().objects, checkpoint_key(workflow_id("scan", curation_id, str(part)), "npz"))
 
 
 def summary(result: Curation, hashes: pa.ChunkedArray) -> dict[str, Any]:

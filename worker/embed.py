@@ -18,6 +18,7 @@ from tamis.curation import npy_bytes
 from tamis.encoders import Embedder, Encoder, choose_spec, encoder_bytes, fingerprint, load_encoder, with_views
 from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.shards import ShardRef, pick_images, read_shard
+from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Embedding, Shard, new_id
 from trainer.data import ImageSet
@@ -99,9 +100,9 @@ def load_or_train(curation_id: str) -> str:
 
 
 def _load_and_store(curation_id: str, asked: EncoderName) -> str:
-    objects = runtime().objects
+    objects, allowed = runtime().objects, runtime().settings.allow_torchscript
     reporter(Curation, curation_id, "load encoder", f"loading {asked.label}")
-    encoder = asked.load(lambda sent: objects.get(encoder_place(sent)))
+    encoder = asked.load(lambda sent: objects.get(encoder_place(sent)), allow_torchscript=allowed)
     key = encoder_place(fingerprint(encoder))
     objects.put_if_absent(key, encoder_bytes(encoder))
     return key
@@ -121,7 +122,7 @@ def _train_and_store(curation_id: str) -> str:
     if run.objects.exists(key):
         return key
     spec = choose_spec(*run.image_sizes(index_key))
-    checkpoint = StoredCheckpoint(run.objects, f"checkpoints/{workflow_id('encoder', curation_id)}.pt")
+    checkpoint = StoredCheckpoint(run.objects, checkpoint_key(workflow_id("encoder", curation_id), "pt"))
     decoding = reporter(Curation, curation_id, "decode", "decoding images for training")
     with run.scratch() as folder:
         shards = (run.objects.get(shard) for shard in shard_keys)
@@ -177,7 +178,9 @@ class _Loaded:
 @lru_cache(maxsize=2)
 def _loaded(encoder_key: str, views: int) -> _Loaded:
     """What the key names never changes, so one shard after another uses what is loaded."""
-    encoder = with_views(load_encoder(runtime().objects.get(encoder_key)), views)
+    run = runtime()
+    stored = load_encoder(run.objects.get(encoder_key), allow_torchscript=run.settings.allow_torchscript)
+    encoder = with_views(stored, views)
     return _Loaded(encoder, fingerprint(encoder))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from dbos import DBOS
 
 from tamis.registry import encoder_place
+from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Manifest, Metric, Training
 from trainer.run import train_manifest
@@ -25,7 +26,7 @@ def train(training_id: str) -> None:
         if row.result is not None:
             return
         parameters, prefix = dict(row.parameters), session.get_one(Manifest, row.manifest_id).key
-    checkpoint = StoredCheckpoint(run.objects, f"checkpoints/{workflow_id('training', training_id)}.pt")
+    checkpoint = StoredCheckpoint(run.objects, checkpoint_key(workflow_id("training", training_id), "pt"))
     with run.scratch() as folder:
         for key in run.objects.list(f"{prefix}/"):
             (folder / key.rsplit("/", 1)[1]).write_bytes(run.objects.get(key))

@@ -34,8 +34,8 @@ async def bring_encoder(
 ) -> schemas.EncoderView:
     """A checkpoint as the request's body; `encoder` of the answer is what POST /curations takes.
 
-    encoder.pt of Tamis, or a state dict as .pt, .pth or .safetensors. No code in it is run. The same weights again give
-    the same answer.
+    encoder.pt of Tamis, or a state dict as .pt, .pth or .safetensors. No code in it is run: TorchScript is refused
+    unless the server's TAMIS_ALLOW_TORCHSCRIPT allows it. The same again gives the same answer.
     """
     key = f"uploads/{new_id('up')}"
     await backend.objects.put_stream(key, request.stream(), limit=backend.settings.max_upload_bytes)
@@ -60,7 +60,7 @@ def _accept(backend: Backend, key: str, architecture: str | None, name: str) -> 
 
     file: Path = backend.tables.local(key)
     try:
-        encoder = load_encoder(file, architecture)
+        encoder = load_encoder(file, architecture, allow_torchscript=backend.settings.allow_torchscript)
     except InputError as error:
         # The sender knows nothing of the path the file has here, and need not.
         raise InputError(error.message.replace(str(file), "The file"), error.hint) from error

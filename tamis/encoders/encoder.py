@@ -10,21 +10,24 @@ import torch
 from torch import nn
 
 from tamis.encoders.networks import build_network
+from tamis.encoders.program import Program
 from tamis.encoders.spec import EncoderSpec
 
 FORMAT = "tamis-encoder-1"
 
 
 class Encoder(nn.Module):
-    """(B, 3, S, S) float within 0 to 1 -> (B, dimension) float32, before any projection head or classifier."""
+    """(B, 3, S, S) float within 0 to 1 -> (B, dimension) float32, before any projection head or classifier.
+
+    trunk: takes them normalised, and gives features or maps of them to be averaged; built here, or a Program.
+    """
 
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    def __init__(self, spec: EncoderSpec, trunk: nn.Module, dimension: int) -> None:
         super().__init__()
-        self.spec = spec
-        self.trunk, self.dimension = build_network(spec)
+        self.spec, self.trunk, self.dimension = spec, trunk, dimension
         self.register_buffer("mean", torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(spec.deviation).view(3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -38,7 +41,7 @@ def build_encoder(spec: EncoderSpec, seed: int) -> Encoder:
     """An untrained encoder on the CPU. The same seed gives the same weights; torch's global generator is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Encoder(spec)
+        return Encoder(spec, *build_network(spec))
 
 
 def with_views(encoder: Encoder, views: int) -> Encoder:
@@ -49,7 +52,9 @@ def with_views(encoder: Encoder, views: int) -> Encoder:
 
 
 def encoder_bytes(encoder: Encoder) -> bytes:
-    """The encoder as a file's content, for `load_encoder`."""
+    """The encoder as a file's content, for `load_encoder`; of a program the file it came from."""
+    if isinstance(encoder.trunk, Program):
+        return encoder.trunk.content
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     sink = io.BytesIO()
     torch.save({"format": FORMAT, "spec": asdict(encoder.spec), "state": state}, sink)
@@ -57,8 +62,14 @@ def encoder_bytes(encoder: Encoder) -> bytes:
 
 
 def fingerprint(encoder: Encoder) -> str:
-    """sha256 over the spec and each tensor's name, type, shape and bytes: independent of the file that holds them."""
+    """sha256 over the spec and each tensor's name, type, shape and bytes: independent of the file that holds them.
+
+    Of a program, over the spec and all bytes of its file.
+    """
     digest = hashlib.sha256(json.dumps(asdict(encoder.spec), sort_keys=True).encode())
+    if isinstance(encoder.trunk, Program):
+        digest.update(b"\n" + encoder.trunk.content)
+        return digest.hexdigest()
     for name, value in sorted(encoder.state_dict().items()):
         array = value.detach().cpu().contiguous().numpy()
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())

@@ -1,9 +1,11 @@
-"""Checkpoint files of any origin to encoders; only tensors and plain values are read, and no code in them is run."""
+"""Checkpoint files of any origin to encoders; only tensors and plain values are read, and no code in them is run, but
+for TorchScript where it is allowed."""
 
 import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from torch import nn
 
 from tamis.encoders.encoder import FORMAT, Encoder, build_encoder
 from tamis.encoders.matching import State, match
-from tamis.encoders.networks import build_network, library_spec
-from tamis.encoders.spec import EncoderSpec
+from tamis.encoders.networks import library_spec, outline
+from tamis.encoders.program import Program
+from tamis.encoders.spec import TORCHSCRIPT, EncoderSpec
 from tamis.errors import InputError
 
 # Recognised by the names and shapes of their weights.
@@ -27,19 +30,22 @@ CIFAR = {"image_size": 32, "mean": (0.4914, 0.4822, 0.4465), "deviation": (0.247
 PLAIN = ("resnet18", "resnet50")
 # Where training programs put the weights within what they save.
 NESTED = ("state_dict", "model_state_dict", "model", "teacher")
+ZIP = b"PK\x03\x04"
 HINT = (
     "Give an encoder.pt of Tamis, or a state dict of a torchvision or timm network as .pt, .pth or .safetensors; "
     "torchvision:NAME@FILE and timm:NAME@FILE say which network it is."
 )
 
 
-def load_encoder(content: bytes | Path, architecture: str | None = None) -> Encoder:
+def load_encoder(content: bytes | Path, architecture: str | None = None, *, allow_torchscript: bool = False) -> Encoder:
     """The encoder in a file or its content, on the CPU, in evaluation mode.
 
     Takes what `encoder_bytes` wrote, and state dicts by torch or safetensors, alone or in a training's checkpoint;
     prefixes are found, and heads left out. architecture: which network it is, as `torchvision:vit_b_16`; without it the
     metadata of a safetensors file say so (`tamis`: the fields of an EncoderSpec as JSON), or the weights do.
-    Pickled objects and TorchScript are refused. Raises InputError that names what is missing or not expected.
+    Pickled objects are refused, and TorchScript unless it is allowed: see `Program`. Images are prepared for it as for
+    torchvision's networks, or as its extra file `tamis` says, with the same fields.
+    Raises InputError that names what is missing or not expected.
     """
     spec = None if architecture is None else library_spec(architecture)
     name = "The checkpoint"
@@ -47,7 +53,7 @@ def load_encoder(content: bytes | Path, architecture: str | None = None) -> Enco
         if isinstance(content, Path):
             name = str(content)
             content = content.read_bytes()
-        return _encoder(content, spec).eval()
+        return _encoder(content, spec, allow_torchscript).eval()
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}.", HINT) from error
     except InputError as error:
@@ -56,7 +62,12 @@ def load_encoder(content: bytes | Path, architecture: str | None = None) -> Enco
         raise InputError(f"{name} holds something else than an encoder.", HINT) from error
 
 
-def _encoder(content: bytes, spec: EncoderSpec | None) -> Encoder:
+def _encoder(content: bytes, spec: EncoderSpec | None, allow_torchscript: bool) -> Encoder:
+    entries = _entries(content)
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        return _program(content, spec, allow_torchscript)
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise InputError("It is compressed, as torch.save leaves no file.", "Save it once more with torch.save().")
     if _is_safetensors(content):
         described, weights = _safetensors(content)
         if spec is None and described is not None:
@@ -64,22 +75,47 @@ def _encoder(content: bytes, spec: EncoderSpec | None) -> Encoder:
     else:
         stored = _torch(content)
         if isinstance(stored, Mapping) and isinstance(stored.get("format"), str):
-            return _own(stored)
+            return _own(stored, len(content))
         weights = _weights(stored)
-    encoder = build_encoder(_recognised(weights) if spec is None else spec, 0)
-    found = match(weights, encoder.trunk)
+    return _filled(_recognised(weights) if spec is None else spec, weights, len(content))
+
+
+def _filled(spec: EncoderSpec, weights: State, size: int) -> Encoder:
+    """The encoder with a file's weights: made only once they fit, and may all be among the file's `size` bytes, for a
+    tensor can repeat one byte in any shape."""
+    network = outline(spec)
+    found = match(weights, network)
     if found.problems:
-        raise InputError(f"It does not fit {encoder.spec.architecture}: {'; '.join(found.problems)}.")
+        raise InputError(f"It does not fit {spec.architecture}: {'; '.join(found.problems)}.")
+    elements = sum(value.numel() for value in network.state_dict().values())
+    if elements > size:
+        raise InputError(f"It cannot hold the {elements} weights of {spec.architecture} in {size} bytes.")
+    encoder = build_encoder(spec, 0)
     encoder.trunk.load_state_dict(found.weights)
     return encoder
 
 
-def _own(stored: Mapping[str, Any]) -> Encoder:
+def _own(stored: Mapping[str, Any], size: int) -> Encoder:
     if stored["format"] != FORMAT:
-        raise InputError(f"Its format is {stored['format']!r}; this version reads {FORMAT!r}.")
-    encoder = build_encoder(_spec(stored["spec"]), 0)
-    encoder.load_state_dict(stored["state"])
-    return encoder
+        raise InputError(f"Its format is {stored['format']!r:.99}; this version reads {FORMAT!r}.")
+    return _filled(_spec(stored["spec"]), stored["state"], size)
+
+
+def _program(content: bytes, named: EncoderSpec | None, allowed: bool) -> Encoder:
+    if not allowed:
+        raise InputError(
+            "It is TorchScript: a program, which would run here with the rights of this process.",
+            "Save the model's state_dict() instead, or, if you trust the file, set TAMIS_ALLOW_TORCHSCRIPT=true "
+            "where it is loaded: for the command, or for the server and its workers.",
+        )
+    if named is not None:
+        raise InputError("It is TorchScript, which brings its own network.", "Name it without one: checkpoint:FILE.")
+    program = Program(content)
+    if program.description is None:
+        spec = replace(library_spec("torchvision:resnet18"), architecture=TORCHSCRIPT)
+    else:
+        spec = _spec({**json.loads(program.description), "architecture": TORCHSCRIPT})
+    return Encoder(spec, program, program.dimension(spec.image_size))
 
 
 def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
@@ -89,20 +125,21 @@ def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
 
 
 def _torch(content: bytes) -> Any:
-    if _is_torchscript(content):
-        raise InputError("It is TorchScript, which is a program.", "Save the model's state_dict() instead.")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
         raise InputError("It is not an encoder checkpoint, or holds more than tensors and plain values.") from error
 
 
-def _is_torchscript(content: bytes) -> bool:
+def _entries(content: bytes) -> list[zipfile.ZipInfo]:
+    """Of the zip archive that torch.save and TorchScript write; none where torch would not look for one."""
+    if not content.startswith(ZIP):
+        return []
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+            return archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise InputError(f"It is a damaged archive ({error}).") from error
 
 
 def _is_safetensors(content: bytes) -> bool:
@@ -155,5 +192,4 @@ def _known() -> list[tuple[nn.Module, EncoderSpec]]:
     """Networks without memory for their weights, and how images are shown to each."""
     specs = [library_spec(f"torchvision:{name}") for name in RECOGNISED]
     specs += [EncoderSpec(name, **CIFAR) for name in PLAIN]  # type: ignore[arg-type]  # of several types
-    with torch.device("meta"):
-        return [(build_network(spec)[0], spec) for spec in specs]
+    return [(outline(spec), spec) for spec in specs]

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from tamis.device import has_bf16, resolve_device
 from tamis.encoders.encoder import Encoder
+from tamis.encoders.program import Program
 from tamis.errors import InputError
 from tamis.images import decode
 
@@ -52,7 +53,8 @@ class Embedder:
         """bf16: None where the device computes it in hardware. Raises InputError when there is no such device."""
         place = resolve_device(device)
         ready = copy.deepcopy(encoder).eval()
-        ready.trunk = _folded(ready.trunk)
+        program = encoder.trunk if isinstance(encoder.trunk, Program) else None
+        ready.trunk = _folded(ready.trunk) if program is None else Program(program.content, place)
         ready.to(place).to(memory_format=torch.channels_last)
         return cls(ready, place, has_bf16(place) if bf16 is None else bf16)
 

@@ -2,18 +2,21 @@
 
 import importlib
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from tamis.encoders.spec import ARCHITECTURES, EncoderSpec
+from tamis.encoders.spec import ARCHITECTURES, TORCHSCRIPT, EncoderSpec
 from tamis.errors import InputError
 
 # With few pixels the max-pool and the wide stem of an ImageNet network would leave nothing to look at.
 PLAIN_STEM_UP_TO = 64
 # Their features are not those before one last linear layer, or they change the pixels by themselves.
 UNFIT = ("googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1")
+WEIGHTS_MADE_BY = (torch.empty, torch.zeros, torch.ones, torch.full)
 
 
 def build_network(spec: EncoderSpec) -> tuple[nn.Module, int]:
@@ -26,7 +29,15 @@ def build_network(spec: EncoderSpec) -> tuple[nn.Module, int]:
         return _of_torchvision(name, spec.image_size)
     if library == "timm":
         return _of_timm(name)
+    if library == TORCHSCRIPT:
+        raise InputError("There is no TorchScript here to go with these weights.", "Send the TorchScript file itself.")
     return _small() if library == "small" else _resnet(library, spec.image_size)
+
+
+def outline(spec: EncoderSpec) -> nn.Module:
+    """The same network without memory for its weights, of which it knows names, types and shapes."""
+    with _Weightless():
+        return build_network(spec)[0]
 
 
 def library_spec(architecture: str) -> EncoderSpec:
@@ -133,6 +144,15 @@ def _resnet(name: str, image_size: int) -> tuple[nn.Module, int]:
         layers["conv1"] = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         del layers["maxpool"]
     return nn.Sequential(layers), network.fc.in_features
+
+
+class _Weightless(TorchFunctionMode):
+    """Like `torch.device("meta")`, but not for ranges and chance: some networks read these while they are built."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if func in WEIGHTS_MADE_BY else {})})
 
 
 class _Residual(nn.Module):

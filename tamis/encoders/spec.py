@@ -13,7 +13,10 @@ from tamis.registry import MAX_VIEWS
 # What is trained here. Beside these, LIBRARIES have networks of their own, as `torchvision:resnet50`.
 ARCHITECTURES = ("small", "resnet18", "resnet50")
 LIBRARIES = ("torchvision", "timm")
+# A network that a file brings as a program.
+TORCHSCRIPT = "torchscript"
 MIN_SIZE, MAX_SIZE = 16, 1024
+MAX_NAME = 200
 TRAINED_UP_TO = 224
 SMALL_UP_TO = 40
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -25,9 +28,10 @@ Channels = tuple[float, float, float]
 class EncoderSpec:
     """What determines an encoder but for its weights. Raises InputError for a value that is none.
 
-    architecture: of ARCHITECTURES, or a library's network, as `torchvision:resnet50`. image_size: S, pixels of a side
-    of what the network sees. resize: pixels of the shorter side from whose centre they are cut; image_size if None.
-    mean, deviation: of each channel, of values within 0 to 1. views: of each image, whose features are averaged.
+    architecture: of ARCHITECTURES, or a library's network, as `torchvision:resnet50`, or TORCHSCRIPT. image_size: S,
+    pixels of a side of what the network sees. resize: pixels of the shorter side from whose centre they are cut;
+    image_size if None. mean, deviation: of each channel, of values within 0 to 1. views: of each image, whose features
+    are averaged.
     """
 
     architecture: str
@@ -40,9 +44,10 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         library, _, name = str(self.architecture).partition(":")
-        if self.architecture not in ARCHITECTURES and not (library in LIBRARIES and name):
+        named = library in LIBRARIES and 0 < len(name) <= MAX_NAME
+        if self.architecture not in (*ARCHITECTURES, TORCHSCRIPT) and not named:
             known = ", ".join([*ARCHITECTURES, *(f"{library}:NAME" for library in LIBRARIES)])
-            raise InputError(f"There is no architecture {self.architecture!r}.", f"Use one of {known}.")
+            raise InputError(f"There is no architecture {self.architecture!r:.99}.", f"Use one of {known}.")
         if type(self.image_size) is not int or not MIN_SIZE <= self.image_size <= MAX_SIZE:
             raise InputError(f"The image size is {self.image_size!r}.", f"Use {MIN_SIZE} to {MAX_SIZE} pixels.")
         if self.resize is not None and not (
@@ -50,12 +55,12 @@ class EncoderSpec:
         ):
             raise InputError(f"Images are resized to {self.resize!r} pixels.", "Use no less than the image size.")
         if self.interpolation not in INTERPOLATIONS:
-            raise InputError(f"There is no interpolation {self.interpolation!r}.", "Use bilinear or bicubic.")
+            raise InputError(f"There is no interpolation {self.interpolation!r:.99}.", "Use bilinear or bicubic.")
         for name in ("mean", "deviation"):
             values = getattr(self, name)
             lowest = 0 if name == "mean" else 1e-3
             if len(values) != 3 or not all(isinstance(value, float) and lowest <= value <= 1 for value in values):
-                raise InputError(f"The {name} of the channels is {values!r}.", f"Use three numbers, {lowest} to 1.")
+                raise InputError(f"The {name} of the channels is {values!r:.99}.", f"Use three numbers, {lowest} to 1.")
         if type(self.views) is not int or not 1 <= self.views <= MAX_VIEWS:
             raise InputError(f"The number of views is {self.views!r}.", f"Use 1 to {MAX_VIEWS}.")
 

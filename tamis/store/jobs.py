@@ -17,6 +17,7 @@ WORKFLOW_VERSION = "2"
 # if these waited on the queue that holds them, they could fill its places, and no part would ever begin.
 QUEUES = ("cpu", "gpu", "train")
 SCAN_QUEUE = "scan"
+UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 
 # What the service may ask for, and the queue on which it starts.
 QUEUE_OF = {"ingest": "cpu", "curation": "cpu", "manifest": "cpu", "training": "train"}
@@ -61,6 +62,11 @@ class Jobs:
         held = self.client.list_workflows(status="PENDING", load_input=False, load_output=False)
         return {workflow.executor_id for workflow in held if workflow.executor_id}
 
+    def unfinished(self) -> set[str]:
+        """The rows for which any workflow waits or runs, or will be adopted."""
+        found = self.client.list_workflows(status=UNFINISHED, load_input=False, load_output=False)
+        return {subject_of(workflow.workflow_id) for workflow in found}
+
     def resume(self, workflow: str, queue: str) -> None:
         """Puts an interrupted workflow back on its queue; finished steps are not run again."""
         self.client.resume_workflow(workflow, queue_name=queue)
@@ -78,3 +84,8 @@ def open_jobs(engine: sa.Engine) -> Jobs:
 
 def workflow_id(kind: str, subject: str, attempt: str = "") -> str:
     return "-".join(part for part in (kind, subject, attempt) if part)
+
+
+def subject_of(workflow: str) -> str:
+    """The row that `workflow_id` was made for; empty for other names."""
+    return workflow.split("-")[1] if "-" in workflow else ""

@@ -130,6 +130,11 @@ class Objects:
         chunks = obstore.list(self._store, prefix.rstrip("/") or None)
         return sorted(meta["path"] for chunk in chunks for meta in chunk)
 
+    def unwritten(self, prefix: str) -> Sequence[Path]:
+        """Files of writes below `prefix` that go on or were killed: no objects, and not listed. A bucket has none."""
+        folder = self.local_path(prefix)
+        return [] if folder is None else sorted(folder.rglob("*#*"))
+
     def delete(self, key: str) -> None:
         """Removes the object; nothing happens when there is none."""
         try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import pytest
 from harness import Server, serving, until, working
 from samples import digit_embeddings, digit_files, write_tar
 
-from tamis.store.catalog import make_engine
+from tamis.settings import Settings
+from tamis.store.catalog import Catalog, open_catalog
+from tamis.store.checkpoints import sweep_checkpoints
 from tamis.store.jobs import Jobs, open_jobs
+from tamis.store.objects import open_objects
 from worker.main import CONCURRENCY
 
 # Longer than a busy machine keeps a worker from renewing its lease: here others would take it at once.
@@ -48,6 +52,7 @@ class Stack:
     """A server without a worker, a data set on it, and the key and the manifest of its curation in a single pass."""
 
     server: Server
+    catalog: Catalog
     jobs: Jobs
     dataset: str
     result_key: str
@@ -67,6 +72,16 @@ class Stack:
         file = self.server.data / "objects" / "checkpoints" / f"scan-{curation}-{part}.npz"
         return int(np.load(io.BytesIO(file.read_bytes()))["done"]) if file.is_file() else 0
 
+    def sweep(self) -> int:
+        """As the server does, but at once for a job that has ended."""
+        objects = open_objects(Settings(data=self.server.data))
+        return sweep_checkpoints(self.catalog, objects, self.jobs, age=timedelta(0))
+
+    def checkpoints(self, curation: str = "") -> list[str]:
+        """Names of what is kept of one scan, or of all."""
+        folder = self.server.data / "objects" / "checkpoints"
+        return sorted(path.name for path in folder.glob("*.npz") if curation in path.name)
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -81,10 +96,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             curation = server.client.curate(dataset, **REQUEST)["id"]
             server.client.wait(f"/curations/{curation}", timeout=60)
             manifest = manifest_of(server, curation, folder / "manifest")
-        jobs = open_jobs(make_engine(f"sqlite:///{data / 'tamis.sqlite'}"))
+        catalog = open_catalog(Settings(data=data))
+        jobs = open_jobs(catalog.engine)
         assert jobs.client.list_workflows(workflow_id_prefix="scan-") == []
-        yield Stack(server, jobs, dataset, result_key(server, curation), manifest)
+        yield Stack(server, catalog, jobs, dataset, result_key(server, curation), manifest)
         jobs.close()
+        catalog.close()
 
 
 def manifest_of(server: Server, curation: str, folder: Path) -> dict[str, bytes]:
@@ -134,11 +151,12 @@ def test_two_workers_share_a_scan_and_the_death_of_one_changes_no_byte(stack: St
         assert stack.part(curation, 0).status == "PENDING"
         assert stack.tiles_stored(curation, 0) == 1
         until(lambda: progress_of(stack, curation) == (2, 3), 10, "the progress of both parts")
+        assert stack.sweep() == 0
         stack.server.client.wait(f"/curations/{curation}", timeout=60)
         assert stack.part(curation, 0).executor_id in set(workers) - {holder}
         assert result_key(stack.server, curation) == stack.result_key
         assert manifest_of(stack.server, curation, tmp_path / "manifest") == stack.manifest
-        until(lambda: not list((stack.server.data / "objects" / "checkpoints").iterdir()), 10, "no checkpoint")
+        until(lambda: not stack.checkpoints(), 10, "no checkpoint")
         assert query(stack.server, "SELECT * FROM scan_parts") == []
 
 
@@ -149,9 +167,15 @@ def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack:
         assert stack.part(curation, 0).status == "CANCELLED"
         time.sleep(2 * TILE_SECONDS)
         assert stack.tiles_stored(curation, 0) == 1
+        left = stack.checkpoints(curation)
         # One more than there are places for those that wait for their parts.
         count = len(workers) * CONCURRENCY["cpu"] + 1
         asked = [stack.server.client.curate(stack.dataset, **REQUEST)["id"] for _ in range(count)]
+        until(lambda: stack.tiles_stored(asked[0], 0) == 1, 60, "the next curation's first checkpoint")
+        kept = stack.checkpoints(asked[0])
+        assert stack.sweep() == len(left) > 0
+        assert stack.checkpoints(curation) == []
+        assert set(kept) <= set(stack.checkpoints(asked[0]))
         for another in asked:
             stack.server.client.wait(f"/curations/{another}", timeout=60)
             assert stack.part(another, 1).status == "SUCCESS"

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 from harness import Server, serving
+from programs import payload, scripted
 from samples import digit_files, write_tar
+from torch import nn
 from torchvision import models
 
 import tamis
+from tamis.cli import main
 from tamis.encoders import (
     Embedder,
     EncoderSpec,
@@ -49,8 +52,16 @@ def stack(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture(scope="module")
-def dataset(stack: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
-    archive = write_tar(tmp_path_factory.mktemp("digits") / "digits.tar", digit_files(COUNT))
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tar(tmp_path_factory.mktemp("digits") / "digits.tar", digit_files(COUNT))
+
+
+@pytest.fixture(scope="module")
+def dataset(stack: Server, archive: Path) -> str:
+    return ingested(stack, archive)
+
+
+def ingested(stack: Server, archive: Path) -> str:
     uploaded = stack.client.upload(archive, "digits")
     return str(stack.client.wait(f"/datasets/{uploaded['id']}", timeout=60)["id"])
 
@@ -96,12 +107,11 @@ def test_an_encoder_sent_by_several_at_once_is_listed_once(stack: Server, tmp_pa
 
 
 def test_a_server_scores_as_the_command_line_does_and_both_by_blends_of_images(
-    stack: Server, dataset: str, tmp_path: Path
+    stack: Server, dataset: str, archive: Path, tmp_path: Path
 ) -> None:
     encoder, file = build_encoder(EncoderSpec("small", 16), 9), tmp_path / "encoder.pt"
     file.write_bytes(encoder_bytes(encoder))
     manifest_encoder(stack, dataset, tmp_path / "served", stack.client.send_encoder(file)["encoder"])
-    archive = write_tar(tmp_path / "digits.tar", digit_files(COUNT))
     curate_source(archive, tmp_path / "own", encoder=f"checkpoint:{file}", classes=10)
     served, own = (tamis.read_manifest(tmp_path / name).samples["difficulty"] for name in ("served", "own"))
     assert served.equals(own)
@@ -170,3 +180,49 @@ def test_the_network_can_be_named_where_the_weights_do_not_tell(stack: Server) -
         address, content=sink.getvalue(), params={"architecture": "torchvision:shufflenet_v2_x0_5"}, timeout=60
     )
     assert (taken.status_code, taken.json()["dimension"]) == (201, 1024)
+
+
+def test_torchscript_is_refused_and_not_run(stack: Server, tmp_path: Path) -> None:
+    answer = httpx.post(f"{stack.url}/api/v1/encoders", content=payload(tmp_path / "touched"), timeout=60)
+    assert answer.status_code == 422
+    assert "TAMIS_ALLOW_TORCHSCRIPT=true" in answer.json()["detail"]
+    assert "with the rights of this process" in answer.json()["detail"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_torchscript_goes_the_whole_way_where_it_is_allowed_and_ends_where_it_no_longer_is(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 5, stride=2), nn.ReLU(), nn.Conv2d(16, 24, 3, stride=2), nn.ReLU())
+    file, data = tmp_path / "own.pt", tmp_path / "data"
+    file.write_bytes(scripted(network, image_size=24, mean=[0.1, 0.1, 0.1]))
+    encoder = load_encoder(file, allow_torchscript=True)
+    with serving(data, env={"TAMIS_ALLOW_TORCHSCRIPT": "true"}) as allowing:
+        dataset = ingested(allowing, archive)
+        sent = allowing.client.send_encoder(file)
+        assert (sent["architecture"], sent["image_size"], sent["dimension"]) == ("torchscript", 24, 24)
+        assert sent["fingerprint"] == fingerprint(encoder)
+        assert (data / "objects" / "encoders" / f"{fingerprint(encoder)}.pt").read_bytes() == file.read_bytes()
+        one = manifest_encoder(allowing, dataset, tmp_path / "one", sent["encoder"])
+        assert one == {"encoder": "checkpoint", "encoder_fingerprint": fingerprint(encoder), "dimension": 24}
+        made = features(allowing)
+        assert manifest_encoder(allowing, dataset, tmp_path / "again", sent["encoder"]) == one
+        assert features(allowing) == made
+        two = manifest_encoder(allowing, dataset, tmp_path / "two", sent["encoder"], views=2)
+        assert two["encoder_fingerprint"] == fingerprint(with_views(encoder, 2))
+        assert len(features(allowing)) == 2 * len(made)
+    command = ["curate", str(archive), "-o", str(tmp_path / "own"), "--encoder", f"checkpoint:{file}"]
+    assert main([*command, "--classes", "10"]) != 0
+    assert not (tmp_path / "own").exists()
+    with monkeypatch.context() as allowed:
+        allowed.setenv("TAMIS_ALLOW_TORCHSCRIPT", "true")
+        assert main([*command, "--classes", "10"]) == 0
+    served, own = (tamis.read_manifest(tmp_path / name) for name in ("one", "own"))
+    assert served.description["encoder"] == own.description["encoder"]
+    assert served.samples["difficulty"].equals(own.samples["difficulty"])
+    with serving(data) as refusing:
+        asked = refusing.client.curate(dataset, encoder=sent["encoder"], seed=1)
+        with pytest.raises(tamis.TamisError, match="TAMIS_ALLOW_TORCHSCRIPT=true"):
+            refusing.client.wait(f"/curations/{asked['id']}", timeout=60)

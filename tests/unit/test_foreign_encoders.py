@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from safetensors.torch import save
 from torch import nn
 from torchvision import models
 
-from tamis.encoders import Embedder, build_encoder, fingerprint, load_encoder, with_views
+from tamis.encoders import Embedder, build_encoder, encoder_bytes, fingerprint, load_encoder, with_views
+from tamis.encoders.networks import outline
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 from tamis.images import decode
@@ -24,6 +28,8 @@ from tamis.registry import encoder_forms, parse_encoder
 
 State = dict[str, torch.Tensor]
 SMALL_OF_TIMM = "test_resnet"
+# 2.6 GB of weights.
+HUGE = "torchvision:regnet_y_128gf"
 
 
 def randomised(network: nn.Module) -> nn.Module:
@@ -175,12 +181,62 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_what_is_wrong(
     assert architecture in {"torchvision:resnet99", "timm:nonesuch"} or str(file) in refused.value.message
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.load:UserWarning")
-def test_torchscript_is_refused_with_what_to_do(resnet: models.ResNet) -> None:
+LOAD_EACH = """
+import sys, time
+from pathlib import Path
+from tamis.encoders import load_encoder
+from tamis.errors import InputError
+
+def peak():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) // 1024
+
+load_encoder(Path(sys.argv[1]))
+for name in sys.argv[2:]:
+    before, began = peak(), time.monotonic()
+    try:
+        load_encoder(Path(name))
+        print("taken", end=" ")
+    except InputError as error:
+        print("refused", end=" ")
+    print(name, peak() - before, time.monotonic() - began)
+"""
+
+
+def compressed(content: bytes) -> bytes:
     sink = io.BytesIO()
-    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), sink)
-    with pytest.raises(InputError, match=r"TorchScript.*state_dict\(\)"):
-        load_encoder(sink.getvalue())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as small:
+        for entry in archive.infolist():
+            small.writestr(entry.filename, archive.read(entry))
+    return sink.getvalue()
+
+
+def test_a_small_file_that_claims_a_huge_network_takes_neither_memory_nor_time(tmp_path: Path) -> None:
+    spec: dict[str, Any] = {"architecture": HUGE, "image_size": 224}
+    shapes = {name: value.shape for name, value in outline(EncoderSpec(**spec)).state_dict().items()}
+    assert sum(shape.numel() for shape in shapes.values()) > 6e8
+    repeated = {f"trunk.{name}": torch.zeros((1,) * len(shape)).expand(shape) for name, shape in shapes.items()}
+    own = {"format": "tamis-encoder-1", "spec": spec}
+    claims = {
+        "own": saved({**own, "state": {"trunk.stem.0.weight": torch.zeros(1)}}),
+        "described": save({"stem.0.weight": torch.zeros(1)}, {"tamis": json.dumps(spec)}),
+        "repeated": saved({**own, "state": repeated}),
+        "compressed": compressed(saved({"stem.0.weight": torch.zeros(2**26)})),
+    }
+    # Loaded first, for the memory of what is imported.
+    real = build_encoder(EncoderSpec("torchvision:shufflenet_v2_x0_5", 32), 0)
+    (tmp_path / "real").write_bytes(encoder_bytes(real))
+    for name, content in claims.items():
+        assert len(content) < 2**20
+        (tmp_path / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_EACH, "real", *claims], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert [(verdict, name) for verdict, name, _, _ in told] == [("refused", name) for name in claims]
+    for _, name, megabytes, seconds in told:
+        assert float(megabytes) < 100, name
+        assert float(seconds) < 10, name
 
 
 def test_torchvisions_weights_are_taken_from_its_cache(
