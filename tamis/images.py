@@ -27,14 +27,13 @@ THUMBNAIL_SIZES = (96, 192)
 # What browsers show as `decode` reads it. A small file of these is its own thumbnail.
 _SHOWN_FORMATS = {"PNG", "JPEG", "WEBP"}
 _SHOWN_MODES = {"1", "L", "P", "RGB"}
-_SMALL_BYTES = 16 * 2**10
+_SMALL_BYTES, _SMALL_PIXELS = 16 * 2**10, 2**18
 _SMALLEST = min(THUMBNAIL_SIZES)
 
 # In a JPEG's metadata: EXIF and XMP, which may turn it, and several pictures in one file.
 _NOT_PLAIN = (b"Exif\0", b"ns.adobe.com/xap", b"MPF\0")
 
 T = TypeVar("T")
-
 
 # A WebP file for each of THUMBNAIL_SIZES; None where the image file serves as it is.
 Thumbnails = tuple[bytes | None, ...]
@@ -157,7 +156,7 @@ def _small_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours not in {"YCbCr", "Gray"} or not 0 < width * height <= MAX_PIXELS:
+        if colours not in {"YCbCr", "Gray"} or not 0 < width * height <= _SMALL_PIXELS:
             return None
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGBX")
     except ValueError:

@@ -28,7 +28,7 @@ SERVICE_STACK = (
     *("fastapi", "starlette", "uvicorn", "jinja2", "prometheus_client", "httpx", "pydantic", "pydantic_settings"),
     *("sqlalchemy", "alembic", "psycopg", "dbos", "duckdb", "obstore", "rich"),
 )
-EXTRAS = ("faiss", "timm", "safetensors", "huggingface_hub")
+EXTRAS = ("faiss", "timm", "safetensors", "huggingface_hub", "simplejpeg")
 # What computes must not know what stores. Whatever these import is checked with them.
 COMPUTING = (
     "similarity",
