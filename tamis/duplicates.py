@@ -71,6 +71,14 @@ def near_duplicates(rows: Rows, similarity: float = NEAR) -> npt.NDArray[np.int6
     return first
 
 
+def duplicate_counts(equal: npt.NDArray[np.int64], near: npt.NDArray[np.int64] | None) -> dict[str, int | None]:
+    """How many samples repeat another one, by `equal_files` and by `near_duplicates`; None where it was not looked."""
+    return {
+        "equal_files": int(repeating(equal).sum()),
+        "near_duplicates": None if near is None else int(repeating(near).sum()),
+    }
+
+
 def repeating(first: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """(N,) bool: the samples that repeat another one, by `equal_files` or `near_duplicates`."""
     repeats: npt.NDArray[np.bool_] = first != np.arange(len(first))

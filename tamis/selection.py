@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tamis.difficulty import most_difficult
-from tamis.duplicates import NEAR, duplicates_to_drop, equal_files, repeating
+from tamis.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files
 from tamis.errors import InputError
 from tamis.estimate import ListedPairs
 from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, STRATEGIES, Manifest
@@ -80,8 +80,7 @@ def make_manifest(
                 "kept": int(keep.sum()),
                 "dropped_difficult": int((reason == "difficult").sum()),
                 "dropped_duplicate": int((reason == "duplicate").sum()),
-                "equal_files": int(repeating(equal).sum()),
-                "near_duplicates": None if near is None else int(repeating(near).sum()),
+                **duplicate_counts(equal, near),
                 "decisions": int((reason == "decision").sum()),
                 "pairs": int(chosen.sum()),
             },

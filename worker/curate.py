@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 
 from tamis.curation import Curation, assemble
-from tamis.duplicates import equal_files, repeating
+from tamis.duplicates import duplicate_counts, equal_files
 from tamis.plan import Plan, make_plan, plan_from_content
 from tamis.rows import Rows
 from tamis.similarity import merge_parts, scan_all, scan_part, seconds_needed
@@ -167,8 +167,7 @@ def summary(result: Curation, hashes: pa.ChunkedArray) -> dict[str, Any]:
     return {
         **{name: described[name] for name in ("classes", "criteria", "thresholds", "graph")},
         "samples": len(result.cluster),
-        "equal_files": int(repeating(equal_files(hashes)).sum()),
-        "near_duplicates": None if result.near is None else int(repeating(result.near).sum()),
+        **duplicate_counts(equal_files(hashes), result.near),
         "pairs": described["pairs_listed"],
         "counted_pairs": described["pairs_in_band"],
         "total_pairs": histogram.total,
