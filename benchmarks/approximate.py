@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tamis.rows import Rows
-from tamis.similarity import pair_scan
+from tamis.scan.pairs import pair_scan
+from tamis.scan.rows import Rows
 
 Search = Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.int64]]
 

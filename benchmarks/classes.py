@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sklearn.datasets import load_digits
 
 import tamis
-from tamis.classes import estimate_classes
-from tamis.demo import FASHION_MNIST
+from tamis.commands.demo import FASHION_MNIST
+from tamis.curation.classes import estimate_classes
 
 SEEDS = range(5)
 POS_HIGH = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)

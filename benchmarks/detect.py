@@ -27,12 +27,13 @@ from benchmarks.measure import machine, seconds
 from benchmarks.peers import PEERS, Study
 from benchmarks.recorded import Recorder, recorded_losses
 from benchmarks.scan import clustered
-from tamis.blends import Blends, blend_score, draw_parents
-from tamis.demo import FASHION_MNIST
-from tamis.difficulty import distinct_pairs
-from tamis.encoders import EncoderSpec, embed, to_pixels
-from tamis.images import decode
-from tamis.rows import Rows
+from tamis.commands.demo import FASHION_MNIST
+from tamis.curation.blends import Blends, blend_score, draw_parents
+from tamis.curation.difficulty import distinct_pairs
+from tamis.encoders.inference import embed
+from tamis.encoders.spec import EncoderSpec, to_pixels
+from tamis.ingest.images import decode
+from tamis.scan.rows import Rows
 from tamis.sources import RawSample, open_source
 from trainer.data import ImageSet
 from trainer.simclr import Recipe, train_simclr

@@ -15,9 +15,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import machine
-from tamis.encoders import Embedder, Encoder, EncoderSpec, build_encoder
+from tamis.encoders.encoder import Encoder, build_encoder
+from tamis.encoders.inference import Embedder
 from tamis.encoders.networks import library_spec
-from tamis.images import decode
+from tamis.encoders.spec import EncoderSpec
+from tamis.ingest.images import decode
 
 # A round takes as long with torchvision's ResNet-18 and so many times the images.
 LIGHTER = 4

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import in_fresh_process, machine, resident_bytes
-from tamis.difficulty import band_share, cumulative
-from tamis.histogram import exact_edges
-from tamis.similarity import computes_bf16, pair_scan
+from tamis.curation.difficulty import band_share, cumulative
+from tamis.scan.histogram import exact_edges
+from tamis.scan.pairs import computes_bf16, pair_scan
 
 REFERENCE = 8192
 PROFILE_BINS = 128

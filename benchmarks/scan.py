@@ -16,8 +16,8 @@ import torch
 from benchmarks.approximate import approximate_peers
 from benchmarks.measure import in_fresh_process, machine, product_peak, resident_bytes, seconds
 from tamis.device import resolve_device
-from tamis.rows import Rows
-from tamis.similarity import PairScan, computes_bf16, pair_scan
+from tamis.scan.pairs import PairScan, computes_bf16, pair_scan
+from tamis.scan.rows import Rows
 
 IMAGENET = 1_281_167
 CHECKED_ROWS = 500
@@ -68,7 +68,7 @@ def run_on_cpu(count: int, dimension: int, k: int, growth: tuple[int, ...]) -> I
     yield "accuracy", accuracy(embeddings, k)
     yield "faiss IndexFlatIP", _against(ours, lambda: _faiss(embeddings, k))
     # What a CPU without bf16 units would do.
-    with patch("tamis.similarity.computes_bf16", return_value=False):
+    with patch("tamis.scan.pairs.computes_bf16", return_value=False):
         yield "scan in float32", {"seconds": seconds(lambda: pair_scan(embeddings, k, device="cpu"))}
     part = embeddings[: count // 3]
     ours_part = seconds(lambda: pair_scan(part, k, device="cpu"))
@@ -79,7 +79,7 @@ def run_on_cpu(count: int, dimension: int, k: int, growth: tuple[int, ...]) -> I
 
 
 def run_on_gpu(count: int, dimension: int, k: int) -> Iterator[tuple[str, Any]]:
-    from tamis.similarity_gpu import memory_free, memory_needed
+    from tamis.scan.gpu import memory_free, memory_needed
 
     yield "machine", {**machine(), "gpu": torch.cuda.get_device_name()}
     embeddings = clustered(count, dimension)
@@ -150,8 +150,8 @@ def _growth(counts: tuple[int, ...], dimension: int, k: int) -> dict[str, Any]:
 
 def _gpu_phases(embeddings: npt.NDArray[np.float32], k: int) -> dict[str, float]:
     """Seconds for reading and checking rows, bringing them to the device and the first cuts, all tiles, and the end."""
-    from tamis.scan import Task
-    from tamis.similarity_gpu import Scan
+    from tamis.scan.gpu import Scan
+    from tamis.scan.task import Task
 
     times = [time.perf_counter()]
 

@@ -2,12 +2,11 @@
 
 from alembic import context
 
-from tamis.store.schema import Base
-
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=Base.metadata,
+    # The revisions name their constraints themselves.
+    target_metadata=None,
     render_as_batch=connection.dialect.name == "sqlite",
 )
 context.run_migrations()

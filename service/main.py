@@ -15,8 +15,8 @@ import uvicorn
 from service.app import create_app
 from service.auth import is_loopback
 from tamis.errors import SettingsError
+from tamis.logs import log_to_stderr
 from tamis.settings import Settings, load_settings
-from tamis.terminal import log_to_stderr
 
 log = logging.getLogger("tamis.service")
 
@@ -88,7 +88,7 @@ class Supervisor(threading.Thread):
         worker_id = settings.worker_id or f"{socket.gethostname()}-serve"
         self._command = [
             sys.executable,
-            *("-m", "tamis.cli", "worker", "--id", worker_id, "--data", str(settings.data)),
+            *("-m", "tamis.commands.cli", "worker", "--id", worker_id, "--data", str(settings.data)),
             *("--parent", str(os.getpid())),
         ]
         self._stopped = threading.Event()

@@ -20,7 +20,7 @@ THUMBNAIL = (
     "SELECT shard, thumbnail_{side}_offset AS offset, thumbnail_{side}_length AS length "
     f"FROM {SOURCE} WHERE file_row_number = $number"
 )
-# What tamis.images leaves among the thumbnails.
+# What tamis.ingest.images leaves among the thumbnails.
 MEDIA_TYPES = {b"RIFF": "image/webp", b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
 QUARANTINE = f"SELECT name, reason FROM {SOURCE} {PAGE}"
 

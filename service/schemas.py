@@ -6,9 +6,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tamis.images import THUMBNAIL_SIZES
+from tamis.encoders.names import MAX_VIEWS, encoder_forms
+from tamis.ingest.images import THUMBNAIL_SIZES
 from tamis.manifest import STRATEGIES
-from tamis.registry import MAX_VIEWS, encoder_forms
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
 # What a column of either database holds.

@@ -23,25 +23,25 @@ from tamis.version import __version__
 
 if TYPE_CHECKING:
     from tamis import losses, theory
-    from tamis.blends import Blends, draw_parents
-    from tamis.client import Client
-    from tamis.curation import Curation, curate
-    from tamis.histogram import Histogram
+    from tamis.client.client import Client
+    from tamis.curation.blends import Blends, draw_parents
+    from tamis.curation.curation import Curation, curate
     from tamis.manifest import Manifest, read_manifest
-    from tamis.similarity import PairScan, pair_scan
+    from tamis.scan.histogram import Histogram
+    from tamis.scan.pairs import PairScan, pair_scan
 
 # Name to the module that defines it; None where the name is a module itself.
 _LAZY: dict[str, str | None] = {
-    "Blends": "tamis.blends",
-    "Client": "tamis.client",
-    "Curation": "tamis.curation",
-    "Histogram": "tamis.histogram",
+    "Blends": "tamis.curation.blends",
+    "Client": "tamis.client.client",
+    "Curation": "tamis.curation.curation",
+    "Histogram": "tamis.scan.histogram",
     "Manifest": "tamis.manifest",
-    "PairScan": "tamis.similarity",
-    "curate": "tamis.curation",
-    "draw_parents": "tamis.blends",
+    "PairScan": "tamis.scan.pairs",
+    "curate": "tamis.curation.curation",
+    "draw_parents": "tamis.curation.blends",
     "losses": None,
-    "pair_scan": "tamis.similarity",
+    "pair_scan": "tamis.scan.pairs",
     "read_manifest": "tamis.manifest",
     "theory": None,
 }

@@ -82,9 +82,9 @@ def tamis_process(
     """
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"{arguments[0]}-{time.monotonic_ns()}.log"
-    tamis_itself = ["-m", "tamis.cli"]
+    tamis_itself = ["-m", "tamis.commands.cli"]
     if first:
-        tamis_itself = ["-c", f"{first}\nfrom tamis.cli import main\nraise SystemExit(main())"]
+        tamis_itself = ["-c", f"{first}\nfrom tamis.commands.cli import main\nraise SystemExit(main())"]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, *tamis_itself, *arguments],

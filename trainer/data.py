@@ -16,16 +16,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tamis.encoders import to_pixels
+from tamis.encoders.spec import to_pixels
 from tamis.errors import InputError
-from tamis.images import decode
+from tamis.ingest.images import decode
+from tamis.ingest.shards import read_shard
 from tamis.manifest import Manifest
-from tamis.shards import read_shard
+from tamis.progress import Progress
 from tamis.sources import RawSample, open_source
 from tamis.sources.formats import format_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-Progress: TypeAlias = Callable[[int, int], None]
 # Gives the shard object of a key, the part of `tamis:KEY#ROW` between the colon and the hash.
 Shards: TypeAlias = Callable[[str], bytes | Path]
 

@@ -12,21 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from tamis.checkpoint import Checkpoint, FileCheckpoint
-from tamis.encoders import (
-    Embedder,
-    Encoder,
-    EncoderSpec,
-    choose_spec,
-    embed,
-    encoder_bytes,
-    fingerprint,
-    load_encoder,
-)
+from tamis.encoders.encoder import Encoder, encoder_bytes, fingerprint
+from tamis.encoders.files import load_encoder
+from tamis.encoders.inference import Embedder, embed
+from tamis.encoders.spec import EncoderSpec, choose_spec
 from tamis.errors import InputError
-from tamis.images import decode
+from tamis.ingest.images import decode
 from tamis.manifest import read_manifest
+from tamis.progress import Progress
 from tamis.sources import Refused, open_source
-from trainer.data import ImageSet, Progress, Shards, usable
+from trainer.data import ImageSet, Shards, usable
 from trainer.pairs import manifest_pairs
 from trainer.probe import Probe, linear_probe
 from trainer.simclr import OnMetrics, Recipe, train_simclr

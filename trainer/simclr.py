@@ -17,14 +17,15 @@ from torch import nn
 
 from tamis.checkpoint import Checkpoint
 from tamis.device import resolve_device
-from tamis.encoders import Encoder, EncoderSpec, build_encoder
+from tamis.encoders.encoder import Encoder, build_encoder
+from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
 from tamis.losses import InfoNCE, Spectral
+from tamis.progress import Progress
 from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet
 from trainer.pairs import DifficultPairs
 
-Progress: TypeAlias = Callable[[int, int], None]
 OnMetrics: TypeAlias = Callable[[int, dict[str, float]], None]
 Indices: TypeAlias = npt.NDArray[np.int64]
 

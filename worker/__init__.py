@@ -1,1 +1,1 @@
-"""Durable jobs: ingest, embed, curate, export, train. Started by `tamis worker`, or by `tamis serve` for itself."""
+"""The job: its steps, run in this process (local.py) or as durable jobs (durable/)."""

@@ -22,8 +22,8 @@ from service.routes.common import (
     located,
 )
 from service.views import brought_embeddings, curation_view, found
+from tamis.encoders.names import EncoderName, encoder_place, parse_encoder
 from tamis.errors import ConflictError, InputError, NotFoundError
-from tamis.registry import EncoderName, encoder_place, parse_encoder
 from tamis.store.catalog import cancel
 from tamis.store.schema import Curation, Dataset, new_id
 
@@ -58,7 +58,12 @@ def create_curation(
 
 def _must_be_had(backend: Backend, asked: EncoderName, views: int) -> None:
     """Raises for an encoder of which it is known at once that no worker will find it."""
-    asked.check(views)
+    asked.check_views(views)
+    if asked.loads:
+        # torch comes with this one; a service that is never asked for a network does not load it.
+        from tamis.encoders.loading import check_network
+
+        check_network(asked)
     if asked.kind == "checkpoint" and not backend.objects.exists(encoder_place(asked.file)):
         raise NotFoundError(f"There is no encoder {asked.file}.", "POST its file to /encoders.")
 

@@ -42,7 +42,7 @@ def _sample_count(backend: Backend, dataset_id: str) -> int:
 
 def _accept(backend: Backend, dataset_id: str, key: str, sha256: str) -> dict[str, Any]:
     # torch comes with this one; a service that is never sent embeddings does not load it.
-    from tamis.rows import Rows
+    from tamis.scan.rows import Rows
 
     array = _read(backend.tables.local(key))
     samples = _sample_count(backend, dataset_id)
@@ -73,7 +73,7 @@ def _accept(backend: Backend, dataset_id: str, key: str, sha256: str) -> dict[st
 
 
 def _read(file: Path) -> npt.NDArray[Any]:
-    from tamis.encoders import load_embeddings
+    from tamis.encoders.brought import load_embeddings
 
     try:
         return load_embeddings(file)

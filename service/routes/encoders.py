@@ -11,8 +11,8 @@ from service import schemas
 from service.backend import Backend
 from service.routes.common import BackendDep, Cursor, Limit, list_page
 from service.views import encoder_view
+from tamis.encoders.names import encoder_place
 from tamis.errors import InputError
-from tamis.registry import encoder_place
 from tamis.store.schema import StoredEncoder, new_id
 
 router = APIRouter(prefix="/encoders", tags=["encoders"])
@@ -56,7 +56,8 @@ def list_encoders(backend: BackendDep, cursor: Cursor = None, limit: Limit = 100
 def _accept(backend: Backend, key: str, architecture: str | None, name: str) -> StoredEncoder:
     """Stores the encoder; returns the row that is to stand for it."""
     # torch comes with this one; a service that is never sent an encoder does not load it.
-    from tamis.encoders import encoder_bytes, fingerprint, load_encoder
+    from tamis.encoders.encoder import encoder_bytes, fingerprint
+    from tamis.encoders.files import load_encoder
 
     file: Path = backend.tables.local(key)
     try:

@@ -19,10 +19,10 @@ from tamis.device import has_bf16, resolve_device
 from tamis.encoders.encoder import Encoder
 from tamis.encoders.program import Program
 from tamis.errors import InputError
-from tamis.images import decode
+from tamis.ingest.images import decode
+from tamis.progress import Progress
 
 Features: TypeAlias = npt.NDArray[np.float32]
-Progress: TypeAlias = Callable[[int, int], None]
 
 # Pixels of a batch: enough to keep a device busy, few enough that what lies between two layers takes little memory.
 BATCH_PIXELS = {"cpu": 2**19, "cuda": 2**23}

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tamis.encoders.names import MAX_VIEWS
 from tamis.errors import InputError
-from tamis.registry import MAX_VIEWS
 
 # What is trained here. Beside these, LIBRARIES have networks of their own, as `torchvision:resnet50`.
 ARCHITECTURES = ("small", "resnet18", "resnet50")

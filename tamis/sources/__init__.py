@@ -36,7 +36,7 @@ def open_source(source: str | Path | BinaryIO, name: str | None = None, roots: I
         return open_samples(_container(upload_content(source, name)))
     if isinstance(source, str) and source.startswith(BUCKET):
         # The store's client is not loaded for those who read from a disk.
-        from tamis.store.buckets import open_bucket
+        from tamis.sources.bucket import open_bucket
 
         found = open_bucket(source)
         return open_samples(_container(found) if isinstance(found, Content) else found)

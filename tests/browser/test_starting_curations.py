@@ -11,8 +11,9 @@ from samples import digit_files, write_tar
 from windows import Curated, Open, violations
 
 from service.schemas import NewCuration
-from tamis.encoders import EncoderSpec, build_encoder, encoder_bytes
-from tamis.registry import KINDS
+from tamis.encoders.encoder import build_encoder, encoder_bytes
+from tamis.encoders.names import KINDS
+from tamis.encoders.spec import EncoderSpec
 
 # What the form calls the values that the data decide.
 AUTOMATIC = {None: "", "auto": ""}

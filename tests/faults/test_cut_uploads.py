@@ -154,7 +154,7 @@ def test_the_same_upload_by_another_process_goes_on_where_the_first_was_killed(
     for number in range(5):
         (folder / f"noise{number}.png").write_bytes(np.random.default_rng(number).bytes(2 * PART))
     client = restarting.server.client
-    command = [sys.executable, "-m", "tamis.cli", "upload", str(folder), "--name", "killed"]
+    command = [sys.executable, "-m", "tamis.commands.cli", "upload", str(folder), "--name", "killed"]
     sender = subprocess.Popen([*command, "--server", restarting.server.url])
 
     def begun() -> Any:

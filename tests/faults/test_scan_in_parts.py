@@ -23,7 +23,7 @@ from tamis.store.catalog import Catalog, open_catalog
 from tamis.store.checkpoints import sweep_checkpoints
 from tamis.store.jobs import Jobs, open_jobs
 from tamis.store.objects import open_objects
-from worker.main import CONCURRENCY
+from worker.durable.main import CONCURRENCY
 
 # Longer than a busy machine keeps a worker from renewing its lease: here others would take it at once.
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "6"}
@@ -32,18 +32,18 @@ TILE_SECONDS = 1.5
 # As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles, which take long.
 IN_PARTS = f"""
 import time
-import tamis.similarity, tamis.similarity_cpu, worker.curate
+import tamis.scan.pairs, tamis.scan.cpu, worker.durable.curate
 
-worker.curate.PART_SECONDS = 1e-9
-tamis.similarity.PORTION, tamis.similarity.SAVE_SECONDS = 1, 0.0
-add = tamis.similarity_cpu.Scan._add
+worker.durable.curate.PART_SECONDS = 1e-9
+tamis.scan.pairs.PORTION, tamis.scan.pairs.SAVE_SECONDS = 1, 0.0
+add = tamis.scan.cpu.Scan._add
 
 def slowly(scan, *arguments):
     if scan._task.k:
         time.sleep({TILE_SECONDS})
     add(scan, *arguments)
 
-tamis.similarity_cpu.Scan._add = slowly
+tamis.scan.cpu.Scan._add = slowly
 """
 
 

@@ -26,7 +26,7 @@ from layouts import (
 )
 from PIL import Image, features
 
-from tamis.shards import ingest
+from tamis.ingest.shards import ingest
 
 _CIFAR = pixels(2, 32)
 _BATCH = cifar_pickle(_CIFAR, labels=[1, 0], filenames=["a.png", "b.png"])

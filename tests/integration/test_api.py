@@ -16,7 +16,7 @@ from PIL import Image
 from samples import digit_embeddings, digit_files, write_tar
 
 import tamis
-from tamis.tus import PART
+from tamis.client.tus import PART
 
 COUNT = 300
 

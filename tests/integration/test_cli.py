@@ -20,8 +20,9 @@ from torchvision.models import resnet18
 import tamis
 from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
-from tamis.cli import build_parser, main
-from tamis.encoders import fingerprint, load_encoder, with_views
+from tamis.commands.cli import build_parser, main
+from tamis.encoders.encoder import fingerprint, with_views
+from tamis.encoders.files import load_encoder
 
 COUNT = 60
 
@@ -59,7 +60,7 @@ def zip_bytes() -> bytes:
 
 
 def process(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "tamis.cli", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "tamis.commands.cli", *arguments], capture_output=True, text=True)
 
 
 def last_json(text: str) -> dict[str, Any]:

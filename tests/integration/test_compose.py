@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from tamis.cli import build_parser
+from tamis.commands.cli import build_parser
 from tamis.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -17,18 +17,13 @@ from torch import nn
 from torchvision import models
 
 import tamis
-from tamis.cli import main
-from tamis.encoders import (
-    Embedder,
-    EncoderSpec,
-    build_encoder,
-    encoder_bytes,
-    fingerprint,
-    load_encoder,
-    with_views,
-)
-from tamis.images import decode
-from tamis.local import curate_source
+from tamis.commands.cli import main
+from tamis.encoders.encoder import build_encoder, encoder_bytes, fingerprint, with_views
+from tamis.encoders.files import load_encoder
+from tamis.encoders.inference import Embedder
+from tamis.encoders.spec import EncoderSpec
+from tamis.ingest.images import decode
+from worker.local import curate_source
 
 COUNT = 40
 

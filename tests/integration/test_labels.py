@@ -6,7 +6,7 @@ from pathlib import Path
 from samples import digit_files, write_folder
 
 import tamis
-from tamis.local import curate_source
+from worker.local import curate_source
 
 COUNT = 60
 

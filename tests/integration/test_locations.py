@@ -14,7 +14,7 @@ from layouts import HF_FEATURES, image_column, kept, labels_of, parquet_bytes, p
 from samples import digit_embeddings, digit_files, write_folder
 
 import tamis
-from tamis.cli import main
+from tamis.commands.cli import main
 from tamis.errors import InputError
 from tamis.sources import open_source
 from tamis.store import buckets

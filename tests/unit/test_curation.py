@@ -15,11 +15,11 @@ from sklearn.metrics import roc_auc_score
 import tamis
 from tamis import InputError
 from tamis.checkpoint import FileCheckpoint
-from tamis.curation import assemble, curation_from_files
-from tamis.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
-from tamis.plan import make_plan, plan_from_content
-from tamis.rows import Rows
-from tamis.similarity import merge_parts, scan_part
+from tamis.curation.curation import assemble, curation_from_files
+from tamis.curation.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
+from tamis.curation.plan import make_plan, plan_from_content
+from tamis.scan.pairs import merge_parts, scan_part
+from tamis.scan.rows import Rows
 
 CLASSES, EACH, MIXED = 6, 60, 12
 
@@ -168,9 +168,9 @@ def test_auto_compares_all_pairs_where_time_allows_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
-    caplog.set_level("INFO", "tamis.plan")
+    caplog.set_level("INFO", "tamis.curation.plan")
     assert tamis.curate(rows, classes=2, reference=100).histogram.exact
-    monkeypatch.setattr("tamis.plan.EXACT_SECONDS", 0.0)
+    monkeypatch.setattr("tamis.curation.plan.EXACT_SECONDS", 0.0)
     assert not tamis.curate(rows, classes=2, reference=100).histogram.exact
     assert [message.split(" of ")[0] for message in caplog.messages] == ["comparing all pairs", "all pairs"]
 

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 
 import tamis
-from tamis import InputError, duplicates
-from tamis.curation import curation_from_files
-from tamis.duplicates import equal_files, near_duplicates
-from tamis.rows import Rows
+from tamis import InputError
+from tamis.curation import duplicates
+from tamis.curation.curation import curation_from_files
+from tamis.curation.duplicates import equal_files, near_duplicates
+from tamis.scan.rows import Rows
 
 COUNT = 300
 

@@ -14,17 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tamis.encoders import (
-    EncoderSpec,
-    build_encoder,
-    choose_spec,
-    embed,
-    encoder_bytes,
-    fingerprint,
-    load_embeddings,
-    load_encoder,
-    to_pixels,
-)
+from tamis.encoders.brought import load_embeddings
+from tamis.encoders.encoder import build_encoder, encoder_bytes, fingerprint
+from tamis.encoders.files import load_encoder
+from tamis.encoders.inference import embed
+from tamis.encoders.spec import EncoderSpec, choose_spec, to_pixels
 from tamis.errors import InputError
 
 SMALL = EncoderSpec("small", 16)

@@ -19,12 +19,15 @@ from safetensors.torch import save
 from torch import nn
 from torchvision import models
 
-from tamis.encoders import Embedder, build_encoder, encoder_bytes, fingerprint, load_encoder, with_views
+from tamis.encoders.encoder import build_encoder, encoder_bytes, fingerprint, with_views
+from tamis.encoders.files import load_encoder
+from tamis.encoders.inference import Embedder
+from tamis.encoders.loading import load_named
+from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.encoders.networks import outline
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
-from tamis.images import decode
-from tamis.registry import encoder_forms, parse_encoder
+from tamis.ingest.images import decode
 
 State = dict[str, torch.Tensor]
 SMALL_OF_TIMM = "test_resnet"
@@ -184,7 +187,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_what_is_wrong(
 LOAD_EACH = """
 import sys, time
 from pathlib import Path
-from tamis.encoders import load_encoder
+from tamis.encoders.files import load_encoder
 from tamis.errors import InputError
 
 def peak():
@@ -247,9 +250,9 @@ def test_torchvisions_weights_are_taken_from_its_cache(
     cached.parent.mkdir(parents=True)
     torch.save(resnet.state_dict(), cached)
     asked = parse_encoder("torchvision:resnet18")
-    assert fingerprint(asked.load(Path)) == fingerprint(load_encoder(saved(resnet.state_dict())))
-    assert fingerprint(parse_encoder(f"torchvision:resnet18.IMAGENET1K_V1@{cached}").load(Path)) == fingerprint(
-        asked.load(Path)
+    assert fingerprint(load_named(asked, Path)) == fingerprint(load_encoder(saved(resnet.state_dict())))
+    assert fingerprint(load_named(parse_encoder(f"torchvision:resnet18.IMAGENET1K_V1@{cached}"), Path)) == fingerprint(
+        load_named(asked, Path)
     )
 
 
@@ -260,7 +263,7 @@ def test_weights_that_are_not_there_are_named_with_where_to_put_them(
     # Nothing answers there, whatever network the tests run on.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"hub/checkpoints/resnet34-b627a593\.pth.*Put the file there.*resnet34@FILE"):
-        parse_encoder("torchvision:resnet34").load(Path)
+        load_named(parse_encoder("torchvision:resnet34"), Path)
     assert list((tmp_path / "hub" / "checkpoints").iterdir()) == []
 
 
@@ -268,7 +271,7 @@ def test_a_network_of_timm_is_prepared_as_timm_says(photos: list[bytes], tmp_pat
     network = randomised(timm.create_model(SMALL_OF_TIMM))
     file = tmp_path / "weights.safetensors"
     file.write_bytes(save(network.state_dict()))
-    encoder = parse_encoder(f"timm:{SMALL_OF_TIMM}@{file}").load(Path)
+    encoder = load_named(parse_encoder(f"timm:{SMALL_OF_TIMM}@{file}"), Path)
     prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
     with torch.inference_mode():
         maps = network.forward_features(torch.stack([prepare(decode(photo)) for photo in photos]))
@@ -286,7 +289,7 @@ def test_timms_weights_are_taken_from_its_cache(tmp_path: Path, monkeypatch: pyt
     snapshot.mkdir(parents=True)
     (snapshot / "model.safetensors").write_bytes(save(network.state_dict()))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    cached = parse_encoder(f"timm:{SMALL_OF_TIMM}").load(Path)
+    cached = load_named(parse_encoder(f"timm:{SMALL_OF_TIMM}"), Path)
     named = load_encoder(saved(network.state_dict()), f"timm:{SMALL_OF_TIMM}")
     assert fingerprint(cached) == fingerprint(named)
 
@@ -294,7 +297,7 @@ def test_timms_weights_are_taken_from_its_cache(tmp_path: Path, monkeypatch: pyt
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(InputError, match=r"pip install 'tamis\[timm\]'"):
-        parse_encoder(f"timm:{SMALL_OF_TIMM}").load(Path)
+        load_named(parse_encoder(f"timm:{SMALL_OF_TIMM}"), Path)
 
 
 def test_bf16_and_folded_norms_hardly_turn_the_features(resnet: models.ResNet, photos: list[bytes]) -> None:
@@ -358,9 +361,9 @@ def test_many_batches_are_embedded_in_order_and_counted(photos: list[bytes]) -> 
 
 
 def test_embeddings_have_no_views() -> None:
-    parse_encoder("embeddings:own.npy").check(views=1)
+    parse_encoder("embeddings:own.npy").check_views(views=1)
     with pytest.raises(InputError, match="no views"):
-        parse_encoder("embeddings:own.npy").check(views=2)
+        parse_encoder("embeddings:own.npy").check_views(views=2)
 
 
 @pytest.mark.parametrize(

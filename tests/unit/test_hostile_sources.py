@@ -33,7 +33,7 @@ from layouts import (
 from PIL import Image
 
 from tamis.errors import InputError
-from tamis.shards import ingest
+from tamis.ingest.shards import ingest
 from tamis.sources import open_source
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tamis import images
 from tamis.errors import InputError
-from tamis.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
+from tamis.ingest import images
+from tamis.ingest.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
 from tamis.sources.pixels import picture
 
 

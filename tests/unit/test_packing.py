@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import write_folder
 
 from tamis import InputError
-from tamis.packing import pack
+from tamis.client.packing import pack
 
 FILES = (("a/1.png", b"x" * 700), ("a/2.png", b""), ("b/" + "long" * 40 + ".png", b"y" * 512), ("b/é.png", b"z"))
 

@@ -16,11 +16,11 @@ from harness import until
 from layouts import idx_images
 from PIL import Image
 
-from tamis import checking, shards
-from tamis.checking import check_files
 from tamis.errors import InputError
-from tamis.images import THUMBNAIL_SIZES, inspect
-from tamis.shards import INDEX_SCHEMA, SHARD_SAMPLES, SHARD_SCHEMA, Ingested, ingest, read_shard
+from tamis.ingest import checking, shards
+from tamis.ingest.checking import check_files
+from tamis.ingest.images import THUMBNAIL_SIZES, inspect
+from tamis.ingest.shards import INDEX_SCHEMA, SHARD_SAMPLES, SHARD_SCHEMA, Ingested, ingest, read_shard
 from tamis.sources import RawSample, Refused, Source, open_source
 
 
@@ -188,7 +188,7 @@ def test_an_ingest_whose_helpers_are_killed_comes_to_the_same(monkeypatch: pytes
 def test_where_no_process_can_be_started_no_image_is_blamed(tmp_path: Path) -> None:
     program = tmp_path / "unguarded.py"
     program.write_text(
-        "from tamis.checking import checked\n"
+        "from tamis.ingest.checking import checked\n"
         "from tamis.sources import RawSample\n"
         "print(*checked([RawSample('1.png', b'no image', None, '')]))\n"
     )
@@ -202,7 +202,7 @@ def test_nothing_remains_of_an_ingest_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "endless.py"
     program.write_text(
         "import itertools, multiprocessing\n"
-        "from tamis.checking import checked\n"
+        "from tamis.ingest.checking import checked\n"
         "from tamis.sources import RawSample\n"
         "if __name__ == '__main__':\n"
         "    endless = (RawSample(str(number), b'no image', None, '') for number in itertools.count())\n"

@@ -32,7 +32,7 @@ from layouts import (
 )
 
 from tamis.errors import InputError
-from tamis.images import decode
+from tamis.ingest.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
 from tamis.sources.tar_archive import SMALL, _Member, _small_file
 

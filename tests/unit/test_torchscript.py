@@ -14,10 +14,14 @@ from samples import digit_files
 from torch import nn
 from torchvision import models
 
-from tamis.encoders import Embedder, EncoderSpec, encoder_bytes, fingerprint, load_encoder, with_views
+from tamis.encoders.encoder import encoder_bytes, fingerprint, with_views
+from tamis.encoders.files import load_encoder
+from tamis.encoders.inference import Embedder
+from tamis.encoders.loading import load_named
+from tamis.encoders.names import parse_encoder
+from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
-from tamis.images import decode
-from tamis.registry import parse_encoder
+from tamis.ingest.images import decode
 
 # What PyTorch says of TorchScript whenever it loads some.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
@@ -49,9 +53,9 @@ def test_it_runs_only_where_it_is_allowed(tmp_path: Path) -> None:
     told = r"a program.* with the rights of this process.*state_dict\(\).*TAMIS_ALLOW_TORCHSCRIPT=true"
     for asked in (f"checkpoint:{file}", f"torchvision:resnet18@{file}"):
         with pytest.raises(InputError, match=told):
-            parse_encoder(asked).load(Path)
+            load_named(parse_encoder(asked), Path)
     assert not target.exists()
-    assert parse_encoder(f"checkpoint:{file}").load(Path, allow_torchscript=True).dimension == 3
+    assert load_named(parse_encoder(f"checkpoint:{file}"), Path, allow_torchscript=True).dimension == 3
     # The refusals above were not for want of a program that shows.
     assert target.exists()
     assert images.exists()

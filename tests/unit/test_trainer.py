@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tamis.checkpoint import FileCheckpoint
-from tamis.encoders import EncoderSpec, fingerprint
+from tamis.encoders.encoder import fingerprint
+from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
 from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet

@@ -13,10 +13,11 @@ from layouts import cifar10_binary, cifar_pickle, image_column, parquet_bytes, p
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tamis.encoders import fingerprint, load_encoder
+from tamis.encoders.encoder import fingerprint
+from tamis.encoders.files import load_encoder
 from tamis.errors import InputError
+from tamis.ingest.shards import ingest
 from tamis.manifest import Manifest
-from tamis.shards import ingest
 from tamis.sources import open_source
 from trainer.data import ImageSet
 from trainer.pairs import manifest_pairs

@@ -7,7 +7,7 @@ import { plain } from "./words.js";
 
 /** @typedef {{id: string, encoder: string, fingerprint: string, name: string, architecture: string}} Encoder */
 
-// The kinds that a server takes, as tamis/registry.py has them.
+// The kinds that a server takes, as tamis/encoders/names.py has them.
 const KINDS = {
   simclr: "trained on these images",
   torchvision: "a network of this library",

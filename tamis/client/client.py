@@ -1,0 +1,288 @@
+"""A typed, synchronous client of the REST API."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from tamis.client.packing import Packed, pack
+from tamis.client.tus import PART, creation_headers, send_parts
+from tamis.errors import (
+    AuthenticationError,
+    ChecksumError,
+    ConflictError,
+    ExpiredError,
+    InputError,
+    LimitError,
+    NotFoundError,
+    QuotaError,
+    TamisError,
+)
+from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
+
+Progress = Callable[[int, int], None]
+JobProgress = Callable[[dict[str, Any]], None]
+
+ATTEMPTS = 5
+CHUNK = 1 << 20
+ENDED = {"succeeded", "failed", "cancelled"}
+_ERRORS: dict[int, type[TamisError]] = {
+    401: AuthenticationError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: ExpiredError,
+    413: LimitError,
+    422: InputError,
+    460: ChecksumError,
+    507: QuotaError,
+}
+
+
+class Client:
+    """Talks to one server. Use as a context manager, or `close()` it.
+
+    Requests that fail to connect, or meet a 502, 503 or 504, are sent again up to five times with growing pauses; a
+    creation carries an idempotency key, so that a repetition cannot create twice.
+
+    Raises the errors of `tamis.errors` that the server's problem documents stand for.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8080", api_key: str | None = None, timeout: float = 60.0) -> None:
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def upload(self, source: str | Path, name: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Creates a data set and sends a folder (packed as tar on the way) or an archive; returns the queued data set.
+
+        What is larger than 8 MiB is sent in parts, through cut connections and restarts of the server. The same upload
+        begun again, by another process too, goes on where the earlier one stopped.
+
+        progress: called with bytes sent and bytes in all.
+        """
+        packed = pack(source)
+        if packed.size <= PART:
+            return self._send_at_once(packed, name, progress)
+        sha256 = packed.sha256()
+        upload = self._unfinished(packed, name, sha256)
+        if upload is None:
+            dataset = self._create("/datasets", {"name": name})
+            headers = {**creation_headers(packed, sha256), "idempotency-key": uuid.uuid4().hex}
+            address = f"/api/v1/datasets/{dataset['id']}/uploads"
+            upload = _answer(self._retried(lambda: self._http.post(address, headers=headers)))
+        refusal = send_parts(self._http, f"/api/v1/uploads/{upload['id']}", packed, progress)
+        if refusal is not None:
+            _answer(refusal)
+        return self.dataset(upload["dataset"])
+
+    def _unfinished(self, packed: Packed, name: str, sha256: str) -> dict[str, Any] | None:
+        """The upload of the same bytes under the same name that was begun before."""
+        wanted = (name, packed.name, packed.size, sha256)
+        for upload in self._all("/uploads"):
+            if (upload["dataset_name"], upload["name"], upload["size"], upload["sha256"]) == wanted:
+                return upload
+        return None
+
+    def _send_at_once(self, packed: Packed, name: str, progress: Progress | None) -> dict[str, Any]:
+        dataset = self._create("/datasets", {"name": name})
+
+        def send() -> httpx.Response:
+            return self._http.post(
+                f"/api/v1/datasets/{dataset['id']}/archive",
+                params={"name": packed.name},
+                content=_counted(packed, progress),
+                headers={"content-length": str(packed.size)},
+                timeout=None,
+            )
+
+        try:
+            return _answer(self._retried(send))
+        except ConflictError:
+            # The data set is ours and new, so an earlier try arrived and only its answer was lost.
+            return self.dataset(dataset["id"])
+
+    def register(self, address: str, name: str) -> dict[str, Any]:
+        """Creates a data set of what the server reads in place, as s3://BUCKET/PREFIX or file:///FOLDER; returns it."""
+        dataset = self._create("/datasets", {"name": name})
+        try:
+            return self._create(f"/datasets/{dataset['id']}/location", {"uri": address})
+        except ConflictError:
+            # The data set is ours and new, so an earlier try arrived and only its answer was lost.
+            return self.dataset(dataset["id"])
+
+    def send_embeddings(self, dataset: str, file: str | Path) -> dict[str, Any]:
+        """Sends an .npy or Parquet file of one row a sample, for curations with `encoder="embeddings"`."""
+        content = Path(file)
+
+        def send() -> httpx.Response:
+            with content.open("rb") as body:
+                return self._http.post(f"/api/v1/datasets/{dataset}/embeddings", content=body, timeout=None)
+
+        return _answer(self._retried(send))
+
+    def send_encoder(self, file: str | Path, architecture: str | None = None) -> dict[str, Any]:
+        """Sends a checkpoint; the answer's `encoder` is what `curate` takes. architecture: as torchvision:NAME or
+        timm:NAME, where the weights alone do not tell."""
+        content = Path(file)
+        query = {"name": content.name} | ({} if architecture is None else {"architecture": architecture})
+
+        def send() -> httpx.Response:
+            with content.open("rb") as body:
+                return self._http.post("/api/v1/encoders", content=body, params=query, timeout=None)
+
+        return _answer(self._retried(send))
+
+    def encoders(self) -> list[dict[str, Any]]:
+        """Those that were sent, the latest first."""
+        return list(self._all("/encoders"))
+
+    def datasets(self) -> list[dict[str, Any]]:
+        return list(self._all("/datasets"))
+
+    def dataset(self, dataset_id: str) -> dict[str, Any]:
+        return self._get(f"/datasets/{dataset_id}")
+
+    def curations(self) -> list[dict[str, Any]]:
+        return list(self._all("/curations"))
+
+    def curate(self, dataset: str, *, idempotency_key: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Asks for a curation (see POST /curations for the parameters); returns it queued."""
+        return self._create("/curations", {"dataset": dataset, **parameters}, idempotency_key)
+
+    def curation(self, curation_id: str) -> dict[str, Any]:
+        return self._get(f"/curations/{curation_id}")
+
+    def pairs(self, curation: str, sort: str = "-similarity", **filters: Any) -> Iterator[dict[str, Any]]:
+        """The flagged pairs, most similar first, page after page."""
+        return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
+
+    def make_manifest(
+        self, curation: str, strategy: str = "remove", fraction: str | float = "auto", duplicates: str = "keep"
+    ) -> dict[str, Any]:
+        """Asks for a manifest of a finished curation; returns it queued."""
+        asked = {"strategy": strategy, "fraction": fraction, "duplicates": duplicates}
+        return self._create(f"/curations/{curation}/manifests", asked)
+
+    def manifest(
+        self,
+        curation: str,
+        directory: str | Path,
+        strategy: str = "remove",
+        fraction: str | float = "auto",
+        progress: JobProgress | None = None,
+        duplicates: str = "keep",
+    ) -> Path:
+        """Makes a manifest, waits for it and downloads it into `directory`, which it returns."""
+        row = self.make_manifest(curation, strategy, fraction, duplicates)
+        self.wait(f"/manifests/{row['id']}", progress)
+        return self.download(row["id"], directory)
+
+    def download(self, manifest: str, directory: str | Path) -> Path:
+        """Downloads a finished manifest's three files."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (SAMPLES, PAIRS, DESCRIPTION):
+            partial = folder / f".{name}.partial"
+            self._retried(lambda name=name, partial=partial: self._fetch(f"/manifests/{manifest}/{name}", partial))  # type: ignore[misc]
+            partial.replace(folder / name)
+        return folder
+
+    def train(self, manifest: str, **parameters: Any) -> dict[str, Any]:
+        """Asks for a training on a manifest; returns it queued."""
+        return self._create("/trainings", {"manifest": manifest, **parameters})
+
+    def wait(self, job: str, progress: JobProgress | None = None, timeout: float | None = None) -> dict[str, Any]:
+        """Waits until the job at an address such as `/curations/ID` has ended; returns it.
+
+        progress: called with the job each time it changed. Raises TamisError with the cause when it failed or was
+        cancelled, and TimeoutError after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause, seen = 0.1, None
+        while True:
+            row = self._get(job)
+            if progress is not None and (row["state"], row["progress"]) != seen:
+                seen = row["state"], row["progress"]
+                progress(row)
+            if row["state"] in ENDED:
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{job} is still {row['state']} after {timeout} s")
+            time.sleep(pause)
+            pause = min(pause * 1.2, 1.0)
+        if row["state"] != "succeeded":
+            raise TamisError(f"{job} {row['state']}: {row['error'] or 'no cause given'}")
+        return row
+
+    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        return _answer(self._retried(lambda: self._http.get(f"/api/v1{path}", params=parameters)))
+
+    def _all(self, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        cursor: str | None = None
+        while True:
+            page = self._get(path, **parameters, **({"cursor": cursor} if cursor else {}))
+            yield from page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def _create(self, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+        headers = {"idempotency-key": key or uuid.uuid4().hex}
+        return _answer(self._retried(lambda: self._http.post(f"/api/v1{path}", json=body, headers=headers)))
+
+    def _fetch(self, path: str, file: Path) -> httpx.Response:
+        with self._http.stream("GET", f"/api/v1{path}") as response, file.open("wb") as target:
+            if response.is_error:
+                response.read()
+                _answer(response)
+            for chunk in response.iter_bytes(CHUNK):
+                target.write(chunk)
+        return response
+
+    def _retried(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        for attempt in range(ATTEMPTS):
+            last = attempt == ATTEMPTS - 1
+            try:
+                response = send()
+            except httpx.TransportError as error:
+                if last:
+                    raise TamisError(
+                        f"{self._http.base_url} does not answer ({error}).", "Is `tamis serve` running there?"
+                    ) from error
+            else:
+                if response.status_code not in {502, 503, 504} or last:
+                    return response
+            time.sleep(0.2 * 2**attempt)
+        raise AssertionError("the loop returns or raises")
+
+
+def _counted(packed: Packed, progress: Progress | None) -> Iterator[bytes]:
+    sent = 0
+    for chunk in packed.chunks():
+        sent += len(chunk)
+        yield chunk
+        if progress is not None:
+            progress(sent, packed.size)
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    if response.is_success:
+        body: dict[str, Any] = response.json()
+        return body
+    try:
+        detail = str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = f"The server answered {response.status_code} {response.reason_phrase}."
+    raise _ERRORS.get(response.status_code, TamisError)(detail)

@@ -1,0 +1,1 @@
+"""The command line: above all else, so it imports inside functions."""

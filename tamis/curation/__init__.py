@@ -1,0 +1,1 @@
+"""Who is difficult: from embeddings to clusters, scores, thresholds, estimates, and a selection."""

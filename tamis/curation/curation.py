@@ -1,0 +1,341 @@
+"""Curation: from embeddings to the difficult examples, and from them to a manifest."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamis.checkpoint import Checkpoint
+from tamis.curation.blends import Blends
+from tamis.curation.difficulty import (
+    Thresholds,
+    auto_fraction,
+    band_share,
+    cumulative,
+    distinct_pairs,
+    edge_at,
+    most_difficult,
+    thresholds_at,
+)
+from tamis.curation.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
+from tamis.curation.plan import Plan, make_plan
+from tamis.curation.selection import SampleTable, make_manifest
+from tamis.errors import InputError
+from tamis.manifest import Manifest
+from tamis.progress import Progress
+from tamis.scan.histogram import Histogram
+from tamis.scan.pairs import PairScan, scan_all
+from tamis.scan.rows import Embeddings, Rows
+
+FORMAT = 2
+SCORES = ("blend", "band")
+
+
+@dataclass(frozen=True, eq=False)
+class Curation:
+    """The difficult examples of a data set, under one choice of thresholds.
+
+    classes: the estimate of r + 1. criteria: what each criterion of the estimate chose.
+    thresholds: the band; its ends are edges, so every count and score read at them is exact.
+    histogram: similarities of all unordered pairs.
+    score: what `difficulty` is, one of SCORES.
+    neighbours: partners each sample kept while scanning.
+    near: (N,) int64, for each sample the one it repeats, see `near_duplicates`; None where they were not looked for.
+    """
+
+    classes: int
+    criteria: dict[str, int]
+    thresholds: Thresholds
+    histogram: Histogram
+    neighbours: int
+    score: str
+    seed: int
+    cluster: npt.NDArray[np.int32]
+    _listed: ListedPairs
+    _blend_score: npt.NDArray[np.float32]
+    _below: npt.NDArray[Any]
+    _profile_edges: npt.NDArray[np.float64]
+    _graph_sample: PairSample
+    near: npt.NDArray[np.int64] | None
+
+    @cached_property
+    def samples(self) -> pa.Table:
+        """index int64, cluster int32, difficulty float32: one row a sample; a higher difficulty is more difficult."""
+        return pa.table(
+            {
+                "index": pa.array(np.arange(len(self.cluster))),
+                "cluster": pa.array(self.cluster),
+                "difficulty": pa.array(self.difficulty),
+            }
+        )
+
+    @cached_property
+    def difficulty(self) -> npt.NDArray[np.float32]:
+        """(N,) float32, higher is more difficult. By score:
+
+        blend: how much nearer the sample is to blends of two samples than to samples (see `blends.py`).
+        band: the share of its pairs in the upper part of the band, after the paper's rule (see `difficulty.py`).
+        """
+        if self.score == "blend":
+            return self._blend_score
+        return band_share(self._below, self._profile_edges, self.thresholds.sim_score, self.thresholds.sim_high)
+
+    @cached_property
+    def pairs(self) -> pa.Table:
+        """a int64, b int64 (a < b), similarity float32: difficult pairs, most similar first, each once.
+
+        Of each sample's pairs in the band its `neighbours` most similar ones; nearly all pairs of a data set are in the
+        band, and nobody could look through them.
+        """
+        listed = self._in_band()
+        return pa.table({"a": pa.array(listed.a), "b": pa.array(listed.b), "similarity": pa.array(listed.similarity)})
+
+    @property
+    def counted_pairs(self) -> int:
+        """How many of all pairs lie in the band."""
+        edges, counts = self.histogram.edges, self.histogram.counts
+        first, last = np.searchsorted(edges, [self.thresholds.sim_low, self.thresholds.sim_high])
+        return int(counts[first:last].sum())
+
+    @cached_property
+    def graph(self) -> GraphEstimate:
+        """alpha, beta and gamma with intervals, from the samples that `fraction="auto"` calls difficult."""
+        difficult = most_difficult(self.difficulty, auto_fraction(self.difficulty))
+        return estimate_graph(self._graph_sample, self._in_band(), self.cluster, difficult, self.classes, self.seed)
+
+    def recut(
+        self, pos_high: float | None = None, pos_low: float | None = None, score: str | None = None
+    ) -> "Curation":
+        """The same curation under other thresholds or another score, without another scan; None keeps what is.
+
+        Thresholds move to the nearest of about 140 similarities at which the per-sample histograms are cut, so counts
+        and band scores are exact there; blend scores do not depend on them. `pairs` are those that the scan kept: with
+        a sim_high above the first one's, pairs between the two were not kept and are not listed.
+        """
+        edges, now = self._profile_edges, self.thresholds
+        sim_high = now.sim_high if pos_high is None else edge_at(self.histogram, pos_high, edges)
+        sim_low = now.sim_low if pos_low is None else edge_at(self.histogram, pos_low, edges)
+        thresholds = thresholds_at(self.histogram, sim_high, sim_low, edges)
+        return replace(self, thresholds=thresholds, score=checked_score(self.score if score is None else score))
+
+    def select(
+        self,
+        strategy: str = "remove",
+        fraction: float | Literal["auto"] = "auto",
+        *,
+        samples: SampleTable | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        decisions: Mapping[int, bool] | None = None,
+        duplicates: str = "keep",
+    ) -> Manifest:
+        """A manifest that applies a strategy.
+
+        remove: the most difficult `fraction` is dropped. margin, temperature: all are kept, and the loss treats the
+        difficult pairs. combined: both, the treatment for difficult pairs among the kept.
+        fraction: share of samples to drop; `auto` is Otsu's split of the scores within 8% to 20%.
+        samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
+        decisions: sample index to keep (True) or drop (False); they override the strategy.
+        duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
+            are stands in the description in any case.
+
+        Raises InputError for an unknown strategy, a fraction outside [0, 1), or a table of another length.
+        """
+        if fraction == "auto":
+            fraction = auto_fraction(self.difficulty)
+        return make_manifest(
+            cluster=self.cluster,
+            difficulty=self.difficulty,
+            pairs=self._in_band(),
+            beta=self.graph.beta.value,
+            strategy=strategy,
+            fraction=fraction,
+            samples=samples,
+            decisions=decisions or {},
+            duplicates=duplicates,
+            near=self.near,
+            description={**self.describe(), **(provenance or {})},
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Every figure and parameter, as JSON values: what a manifest's description and the service show."""
+        graph = self.graph
+        return {
+            "classes": self.classes,
+            "criteria": self.criteria,
+            "thresholds": asdict(self.thresholds),
+            "parameters": {"neighbours": self.neighbours, "score": self.score, "seed": self.seed},
+            "histogram": {
+                "bins": len(self.histogram.counts),
+                "range": [-1.0, 1.0],
+                "counts": self.histogram.counts.tolist(),
+                "exact": self.histogram.exact,
+                "error": self.histogram.error,
+            },
+            "graph": {
+                **{name: _finite(asdict(getattr(graph, name))) for name in ("alpha", "beta", "gamma")},
+                **{name: getattr(graph, name) for name in ("n", "r", "n_d", "warning")},
+            },
+            "bounds": _finite(graph.bound()),
+            "pairs_in_band": self.counted_pairs,
+            "pairs_listed": len(self._in_band().a),
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """Everything as named files, to be read back by `curation_from_files`. Equal curations give equal bytes."""
+        state = {
+            "format": FORMAT,
+            "classes": self.classes,
+            "criteria": self.criteria,
+            "thresholds": asdict(self.thresholds),
+            "neighbours": self.neighbours,
+            "score": self.score,
+            "seed": self.seed,
+            "counts": self.histogram.counts.tolist(),
+            "exact_edges": self.histogram.exact_edges.tolist(),
+            "exact": self.histogram.exact,
+            "error": self.histogram.error,
+        }
+        listed = pa.table({name: pa.array(getattr(self._listed, name)) for name in ("a", "b", "similarity")})
+        near = {} if self.near is None else {"near.npy": npy_bytes(self.near)}
+        return {
+            **near,
+            "curation.json": json.dumps(state, sort_keys=True).encode(),
+            "samples.parquet": _parquet(self.samples),
+            "pairs.parquet": _parquet(listed),
+            "blend_score.npy": npy_bytes(self._blend_score),
+            "below.npy": npy_bytes(self._below),
+            "profile_edges.npy": npy_bytes(self._profile_edges),
+            "graph_rows.npy": npy_bytes(self._graph_sample.rows),
+            "graph_similarity.npy": npy_bytes(self._graph_sample.similarity),
+        }
+
+    def _in_band(self) -> ListedPairs:
+        similarity = self._listed.similarity
+        inside = (similarity >= self.thresholds.sim_low) & (similarity < self.thresholds.sim_high)
+        return ListedPairs(self._listed.a[inside], self._listed.b[inside], similarity[inside])
+
+
+def curate(
+    embeddings: Embeddings,
+    classes: int | Literal["auto"] = "auto",
+    pos_high: float | Literal["auto"] = "auto",
+    pos_low: float = 0.95,
+    neighbours: int = 64,
+    device: str = "auto",
+    exact: bool | Literal["auto"] = "auto",
+    reference: int = 8192,
+    seed: int = 0,
+    score: str = "blend",
+    blends: Blends | None = None,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Curation:
+    """Finds the difficult examples among embedded samples, without labels.
+
+    embeddings: (N, d) floats, NumPy array, memory map or tensor, of any scale.
+    classes: r + 1, or auto to estimate it. pos_high: auto is 1 / classes.
+    neighbours: difficult partners to keep for each sample.
+    exact: compare all pairs; auto does where, by a product timed on this machine, that takes at most half an hour, and
+        logs what it picked. Otherwise each sample is compared with `reference` random ones, and the histogram's `error`
+        bounds the error of every share read from it at 95% confidence.
+    score: what a sample's difficulty is, `blend` or the paper's `band` (see `Curation.difficulty`).
+    blends: embedded blends of the images, which tell difficult samples far better than midpoints of embeddings alone;
+        `draw_parents` says of which images.
+    progress, checkpoint: as of `pair_scan`.
+
+    Equal arguments give equal results on one machine. Raises InputError for embeddings that are not finite, zero, fewer
+    than 4 or all alike, and for parameters out of range.
+    """
+    checked_score(score)
+    rows = Rows(embeddings)
+    plan = make_plan(rows, classes, pos_high, pos_low, neighbours, device, exact, reference, seed, blends)
+    return assemble(plan, scan_all(rows, plan.task, plan.method, progress, checkpoint), score)
+
+
+def assemble(plan: Plan, scan: PairScan, score: str) -> Curation:
+    """The curation, from its plan and what the planned scan found."""
+    task = plan.task
+    return Curation(
+        plan.classes,
+        plan.criteria,
+        thresholds_at(scan.histogram, task.high, task.low, scan.profile_edges),
+        scan.histogram,
+        task.k,
+        score,
+        plan.seed,
+        plan.cluster,
+        ListedPairs(*distinct_pairs(scan.indices, scan.similarities)),
+        plan.blend_score,
+        cumulative(scan.profile),
+        scan.profile_edges,
+        plan.graph_sample,
+        plan.near,
+    )
+
+
+def curation_from_files(files: Mapping[str, bytes]) -> Curation:
+    """The curation whose `files()` these are."""
+    state = json.loads(files["curation.json"])
+    if state["format"] != FORMAT:
+        raise InputError(f"The curation has format {state['format']}; this version reads {FORMAT}.", "Curate again.")
+    pairs = pq.read_table(pa.BufferReader(files["pairs.parquet"]))
+    counts = np.array(state["counts"], np.int64)
+    return Curation(
+        state["classes"],
+        state["criteria"],
+        Thresholds(**state["thresholds"]),
+        Histogram(
+            np.linspace(-1.0, 1.0, len(counts) + 1),
+            counts,
+            np.array(state["exact_edges"]),
+            state["exact"],
+            state["error"],
+        ),
+        state["neighbours"],
+        state["score"],
+        state["seed"],
+        pq.read_table(pa.BufferReader(files["samples.parquet"]))["cluster"].to_numpy(),
+        ListedPairs(*(pairs[name].to_numpy() for name in ("a", "b", "similarity"))),
+        _array(files["blend_score.npy"]),
+        _array(files["below.npy"]),
+        _array(files["profile_edges.npy"]),
+        PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
+        _array(files["near.npy"]) if "near.npy" in files else None,
+    )
+
+
+def checked_score(score: str) -> str:
+    """The score's name. Raises InputError when there is none of that name."""
+    if score not in SCORES:
+        raise InputError(f"There is no score {score!r}.", f"Use {' or '.join(SCORES)}.")
+    return score
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN and infinity as None, which JSON can say."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """The array as the content of an .npy file."""
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    return sink.getvalue()
+
+
+def _array(content: bytes) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array

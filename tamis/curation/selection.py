@@ -1,0 +1,125 @@
+"""From scores and pairs to a manifest: what is dropped, what is treated, and the reason written beside each sample."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tamis.curation.difficulty import most_difficult
+from tamis.curation.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files
+from tamis.curation.estimate import ListedPairs
+from tamis.errors import InputError
+from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, STRATEGIES, Manifest
+
+SampleTable: TypeAlias = pa.Table
+
+# Measured at small scale, margins above and temperatures below these cost accuracy.
+MAX_MARGIN = 0.1
+MIN_TEMPERATURE = 0.7
+
+
+def make_manifest(
+    *,
+    cluster: npt.NDArray[np.int32],
+    difficulty: npt.NDArray[np.float32],
+    pairs: ListedPairs,
+    beta: float,
+    strategy: str,
+    fraction: float,
+    samples: SampleTable | None,
+    decisions: Mapping[int, bool],
+    duplicates: str,
+    near: npt.NDArray[np.int64] | None,
+    description: Mapping[str, Any],
+) -> Manifest:
+    """Applies a strategy; see `Curation.select`.
+
+    A difficult pair of similarity s gets the margin s - beta (at most 0.1) and the temperature factor beta / s (at
+    least 0.7): what turns its similarity into the beta of an ordinary cross-class pair, held to what did not hurt.
+    """
+    if strategy not in STRATEGIES:
+        raise InputError(f"There is no strategy {strategy!r}.", f"Use one of {', '.join(STRATEGIES)}.")
+    count = len(cluster)
+    table = _numbered(count) if samples is None else samples
+    if table.num_rows != count:
+        raise InputError(f"The table has {table.num_rows} rows for {count} samples.", "Give one row a sample.")
+    beyond = [index for index in decisions if not 0 <= index < count]
+    if beyond:
+        raise InputError(f"There is no sample {beyond[0]}.", f"There are {count}, counted from 0.")
+    removes, treats = strategy in ("remove", "combined"), strategy != "remove"
+    dropped = most_difficult(difficulty, fraction) if removes else np.zeros(count, bool)
+    equal = equal_files(table["sha256"])
+    repeats = duplicates_to_drop(duplicates, equal, near)
+    keep = ~(dropped | repeats)
+    reason = np.select([repeats, dropped], ["duplicate", "difficult"], "kept").astype(object)
+    for index, kept in decisions.items():
+        if keep[index] != kept:
+            keep[index], reason[index] = kept, "decision"
+    chosen = keep[pairs.a] & keep[pairs.b]
+    return Manifest(
+        samples=pa.table(
+            {
+                **{name: table[name] for name in ("sample_id", "sha256", "uri", "width", "height", "label")},
+                "cluster": cluster,
+                "difficulty": difficulty,
+                "keep": keep,
+                "weight": keep.astype(np.float32),
+                "reason": pa.array(reason, pa.string()),
+            }
+        ).cast(SAMPLES_SCHEMA),
+        pairs=_treated(table["sample_id"], pairs, chosen, beta, strategy if treats else "none"),
+        description={
+            **description,
+            "strategy": strategy,
+            "fraction": fraction,
+            "duplicates": {"dropped": duplicates, "near_similarity": NEAR},
+            "counts": {
+                "samples": count,
+                "kept": int(keep.sum()),
+                "dropped_difficult": int((reason == "difficult").sum()),
+                "dropped_duplicate": int((reason == "duplicate").sum()),
+                **duplicate_counts(equal, near),
+                "decisions": int((reason == "decision").sum()),
+                "pairs": int(chosen.sum()),
+            },
+        },
+    )
+
+
+def _treated(
+    names: pa.ChunkedArray, pairs: ListedPairs, chosen: npt.NDArray[np.bool_], beta: float, strategy: str
+) -> pa.Table:
+    similarity = pairs.similarity[chosen]
+    base = 0.0 if np.isnan(beta) else beta
+    margin = np.zeros_like(similarity)
+    temperature = np.ones_like(similarity)
+    if strategy in ("margin", "combined"):
+        margin = np.clip(similarity - base, 0.0, MAX_MARGIN)
+    if strategy in ("temperature", "combined"):
+        ratio = np.divide(base, similarity, out=np.ones_like(similarity), where=similarity > base)
+        temperature = np.clip(ratio, MIN_TEMPERATURE, 1.0)
+    return pa.table(
+        {
+            "a": names.take(pa.array(pairs.a[chosen])),
+            "b": names.take(pa.array(pairs.b[chosen])),
+            "similarity": similarity,
+            "margin": margin.astype(np.float32),
+            "temperature": temperature.astype(np.float32),
+        }
+    ).cast(PAIRS_SCHEMA)
+
+
+def _numbered(count: int) -> pa.Table:
+    """What stands for samples of which only embeddings are known: the row number, and no image."""
+    return pa.table(
+        {
+            "sample_id": [str(index) for index in range(count)],
+            "sha256": [""] * count,
+            "uri": [""] * count,
+            "width": pa.array(np.zeros(count, np.int32)),
+            "height": pa.array(np.zeros(count, np.int32)),
+            "label": pa.nulls(count, pa.string()),
+        }
+    )

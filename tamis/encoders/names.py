@@ -1,0 +1,85 @@
+"""Encoders by name: the one list of kinds, read by the command line, the API and the jobs. Light to import;
+tamis/encoders/loading.py loads what is named."""
+
+from dataclasses import dataclass
+
+from tamis.errors import InputError
+
+# Four corners and the whole, each mirrored too: the ten crops of Krizhevsky et al. 2012, section 4.1, with the whole
+# image in place of the central crop.
+MAX_VIEWS = 10
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of encoder.
+
+    local, server: what follows its name and a colon on the command line and in a request; empty for nothing.
+    loads: whether there are weights to load: not for what is trained on the data, nor for embeddings.
+    """
+
+    local: str
+    server: str
+    loads: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """An encoder as it was asked for: `simclr`, `torchvision:resnet18@weights.pth`, `checkpoint:encoder.pt`.
+
+    name: the network's, for a library's. file: a path, or on a server the fingerprint of an encoder that was sent.
+    """
+
+    kind: str
+    name: str = ""
+    file: str = ""
+
+    @property
+    def label(self) -> str:
+        """What manifests say; the fingerprint beside it tells files apart."""
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+    @property
+    def loads(self) -> bool:
+        """Whether there are weights to load."""
+        return KINDS[self.kind].loads
+
+    def check_views(self, views: int) -> None:
+        """Raises InputError for views of what has none."""
+        if views > 1 and self.kind == "embeddings":
+            raise InputError("Embeddings are taken as they are: they have no views.", "Leave the number of views out.")
+
+
+def parse_encoder(text: str, *, server: bool = False) -> EncoderName:
+    """What a command line, or with `server` a request, asks for. Raises InputError that lists the forms."""
+    kind, _, rest = text.partition(":")
+    known = KINDS.get(kind)
+    form = "" if known is None else known.server if server else known.local
+    if known is None or bool(rest) != bool(form):
+        raise InputError(f"There is no encoder {text!r}.", f"Use {', '.join(encoder_forms(server=server))}.")
+    if not form.startswith("NAME"):
+        return EncoderName(kind, file=rest)
+    name, _, file = rest.partition("@")
+    if "@" in rest and (server or not file or not name):
+        raise InputError(f"There is no encoder {text!r}.", f"Use {kind}:{form}.")
+    return EncoderName(kind, name, file)
+
+
+def encoder_forms(*, server: bool = False) -> list[str]:
+    """How each kind is asked for."""
+    forms = {name: kind.server if server else kind.local for name, kind in KINDS.items()}
+    return [f"{name}:{form}" if form else name for name, form in forms.items()]
+
+
+def encoder_place(fingerprint: str) -> str:
+    """Where a server keeps an encoder whose weights are known."""
+    return f"encoders/{fingerprint}.pt"
+
+
+KINDS = {
+    "simclr": Kind("", ""),
+    "torchvision": Kind("NAME[@FILE]", "NAME", loads=True),
+    "timm": Kind("NAME[@FILE]", "NAME", loads=True),
+    "checkpoint": Kind("FILE", "FINGERPRINT", loads=True),
+    "embeddings": Kind("FILE", ""),
+}

@@ -1,0 +1,1 @@
+"""From a source's entries to shards of verified images."""

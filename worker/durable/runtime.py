@@ -1,0 +1,184 @@
+"""What every job needs: the settings, the catalogue, the objects, and a way to report to the row that asked for it."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from dbos import DBOS
+from dbos import error as dbos_error
+
+from tamis.errors import CancelledError, NotFoundError, TamisError
+from tamis.progress import Progress, pace
+from tamis.settings import Settings
+from tamis.store.catalog import Catalog, advance, open_catalog
+from tamis.store.jobs import Jobs, open_jobs
+from tamis.store.objects import Objects, open_objects
+from tamis.store.schema import Job
+
+log = logging.getLogger("tamis.worker")
+
+REPORT_SECONDS = 0.25
+ATTEMPTS = 3
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """A durable step: its result is kept, so a resumed job passes over it. What may be a fault of the moment (database,
+    store, memory) is tried again; what the user or the data caused is not."""
+    decorated: Callable[[Callable[P, R]], Callable[P, R]] = DBOS.step(
+        retries_allowed=True,
+        max_attempts=ATTEMPTS,
+        should_retry=lambda problem: not isinstance(problem, TamisError),
+    )
+    return decorated(function)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One worker process's handles."""
+
+    settings: Settings
+    catalog: Catalog
+    objects: Objects
+    jobs: Jobs
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for one step's working files, gone afterwards."""
+        root = self.settings.data / "scratch"
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            yield Path(folder)
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """The object as a local file: itself where the store is a folder, a copy otherwise."""
+        path = self.objects.local_path(key)
+        if path is not None:
+            yield path
+            return
+        with self.scratch() as folder:
+            copy = folder / Path(key).name
+            with copy.open("wb") as file:
+                for chunk in self.objects.stream(key):
+                    file.write(chunk)
+            yield copy
+
+    def image_sizes(self, index_key: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Width and height of every image of an index."""
+        with self.local(index_key) as file:
+            index = pq.read_table(file, columns=["width", "height"])
+        return index["width"].to_numpy(), index["height"].to_numpy()
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A training's or scan's latest checkpoint among the objects, where any worker can go on from it."""
+
+    objects: Objects
+    key: str
+
+    def load(self) -> bytes | None:
+        try:
+            return self.objects.get(self.key)
+        except NotFoundError:
+            return None
+
+    def save(self, content: bytes) -> None:
+        self.objects.put(self.key, content)
+
+    def discard(self) -> None:
+        self.objects.delete(self.key)
+
+
+_runtime: Runtime | None = None
+
+
+def open_runtime(settings: Settings) -> Runtime:
+    """Connects this process; the workflows find the result through `runtime()`."""
+    global _runtime
+    catalog = open_catalog(settings)
+    _runtime = Runtime(settings, catalog, open_objects(settings), open_jobs(catalog.engine))
+    return _runtime
+
+
+def runtime() -> Runtime:
+    if _runtime is None:
+        raise RuntimeError("open_runtime() must run before any job does")
+    return _runtime
+
+
+@contextmanager
+def reported(model: type[Job], row_id: str) -> Iterator[None]:
+    """Keeps the row's state true while a workflow's body runs: running, then failed with the cause.
+
+    Success is written by the job's last step together with its result.
+    """
+    catalog = runtime().catalog
+    try:
+        advance(catalog, model, row_id, state="running")
+        yield
+    except (CancelledError, dbos_error.DBOSWorkflowCancelledError, dbos_error.DBOSAwaitedWorkflowCancelledError):
+        log.info("%s was cancelled", row_id)
+        raise
+    except TamisError as problem:
+        _fail(catalog, model, row_id, str(problem))
+        raise
+    except Exception as problem:
+        log.exception("%s failed", row_id)
+        _fail(catalog, model, row_id, f"Internal error: {problem!r}. The worker's log has the traceback.")
+        raise
+
+
+def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
+    try:
+        advance(catalog, model, row_id, state="failed", error=cause)
+    except CancelledError:
+        log.info("%s failed after it was cancelled: %s", row_id, cause)
+
+
+def reporter(
+    model: type[Job], row_id: str, stage: str, message: str = "", *, done: int = 0, total: int = 0
+) -> Progress:
+    """A progress callback that writes to the row at most four times a second, with the pace behind the message.
+
+    done, total: where this step begins, in the units that the callback counts.
+    It raises CancelledError once the row is cancelled, which is how a long step learns of it.
+    """
+    catalog, words = runtime().catalog, pace()
+    advance(catalog, model, row_id, stage=stage, done=done, total=total, message=message)
+
+    def tell(done: int, total: int) -> None:
+        told = ", ".join(filter(None, (message, words(done, total))))
+        advance(catalog, model, row_id, done=done, total=total, message=told)
+
+    return throttled(tell)
+
+
+def throttled(report: Progress) -> Progress:
+    """Passes on at most four reports a second, and the last."""
+    last = time.monotonic()
+
+    def passed(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= REPORT_SECONDS or 0 < total <= done:
+            last = now
+            report(done, total)
+
+    return passed
+
+
+def fields(row: Any, *names: str) -> dict[str, Any]:
+    """The named attributes of a row, to outlive its session."""
+    return {name: getattr(row, name) for name in names}
