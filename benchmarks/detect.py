@@ -155,9 +155,9 @@ def _pairs(
 def _scores(pixels: Pixels, seed: int) -> tuple[Scores, Study, tamis.Curation]:
     """Every score of every image, by an encoder that is trained on these images alone."""
     images = ImageSet(pixels, tuple(str(number) for number in range(len(pixels))))
-    recipe = Recipe(seed=seed)
+    recipe = Recipe(seed=seed, steps=STEPS)
     with patch("trainer.simclr.InfoNCE", Recorder):
-        encoder = train_simclr(images, EncoderSpec("small", pixels.shape[2]), recipe, steps=STEPS)
+        encoder = train_simclr(images, EncoderSpec("small", pixels.shape[2]), recipe)
         loss, forgotten = recorded_losses(len(pixels), recipe)
     first, second = draw_parents(len(pixels), seed)
     blended = ((pixels[first].astype(np.uint16) + pixels[second] + 1) // 2).astype(np.uint8)

@@ -14,6 +14,12 @@ State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"
 # What a column of either database holds.
 MAX_INTEGER = 2**63 - 1
 Share = Annotated[float, Field(gt=0, lt=1)]
+Architecture = Literal["auto", "small", "resnet18", "resnet50"]
+ImageSize = Literal["auto"] | Annotated[int, Field(ge=16, le=1024)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)] | None
+Steps = Annotated[int, Field(ge=1, le=10_000_000)] | None
+Device = Literal["auto", "cpu", "cuda"]
+Length = TypeVar("Length", "NewCuration", "NewTraining")
 
 
 def storable(text: str) -> str:
@@ -24,6 +30,12 @@ def storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(storable)]
+
+
+def one_length(asked: Length) -> Length:
+    if asked.epochs is not None and asked.steps is not None:
+        raise ValueError("epochs and steps both say how long to train: give one of them")
+    return asked
 
 
 class Request(BaseModel):
@@ -57,8 +69,16 @@ class NewCuration(Request):
     pos_low: Share = 0.95
     neighbours: int = Field(64, ge=1, le=1024)
     score: Literal["blend", "band"] = "blend"
-    epochs: int | None = Field(None, ge=1, le=10_000, description="Training length of the simclr encoder.")
+    architecture: Architecture = Field("auto", description="Network of the simclr encoder.")
+    image_size: ImageSize = Field("auto", description="Pixels of a side that the simclr encoder sees.")
+    epochs: Epochs = Field(None, description="Training length of the simclr encoder.")
+    steps: Steps = Field(None, description="The same in optimiser steps.")
+    device: Device = Field("auto", description="auto is what the worker has.")
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "NewCuration":
+        return one_length(self)
 
     @model_validator(mode="after")
     def _ordered(self) -> "NewCuration":
@@ -84,11 +104,19 @@ class ThumbnailSize(IntEnum):
 
 class NewTraining(Request):
     manifest: Text
-    epochs: int | None = Field(None, ge=1, le=10_000)
+    architecture: Architecture = "auto"
+    image_size: ImageSize = "auto"
+    epochs: Epochs = None
+    steps: Steps = None
+    device: Device = "auto"
     batch_size: int | None = Field(None, ge=4, le=65_536)
     loss: Literal["infonce", "spectral"] = "infonce"
     baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "NewTraining":
+        return one_length(self)
 
 
 class NewDecision(Request):

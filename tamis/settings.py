@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     )
     object_store: str = Field("", description="A folder or s3://BUCKET/PREFIX; a folder in TAMIS_DATA if empty.")
     s3_endpoint: str | None = Field(None, description="Address of an S3-compatible server; keys in the AWS variables.")
+    cache: Path | None = Field(
+        None, description="Folder of what `tamis curate` keeps between its runs; `tamis` in the user's cache if empty."
+    )
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders the server may read in place, separated as in PATH or as a JSON list."
     )

@@ -22,6 +22,14 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which this test's `tamis curate` keeps what it makes."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("TAMIS_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[sa.URL]:
     """A real PostgreSQL: the one TAMIS_TEST_POSTGRES names, or one started for this run."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from tamis.encoders.spec import to_pixels
 from tamis.errors import InputError
 from tamis.ingest.images import decode
+from tamis.ingest.linked import file_of
 from tamis.ingest.shards import read_shard
 from tamis.manifest import Manifest
 from tamis.progress import Progress
@@ -26,8 +27,8 @@ from tamis.sources import RawSample, open_source
 from tamis.sources.formats import format_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-# Gives the shard object of a key, the part of `tamis:KEY#ROW` between the colon and the hash.
-Shards: TypeAlias = Callable[[str], bytes | Path]
+# Gives the place among the sample ids, and the file, of each image that it has.
+Find: TypeAlias = Callable[[Sequence[str]], Iterable[tuple[int, bytes]]]
 
 # More pixels than this many bytes go to a file, so that memory does not grow with the number of images.
 MEMORY_LIMIT = 2**30
@@ -92,24 +93,26 @@ class ImageSet:
         folder: Path,
         *,
         images: str | Path | None = None,
-        shards: Shards | None = None,
+        find: Find | None = None,
         progress: Progress | None = None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> "ImageSet":
         """The images of `usable(manifest)`, each checked against its sha256.
 
-        images: the folder or archive the manifest was made of; without it the manifest's URIs say where each image
-        is: `file:///...` (with a fragment for the member of an archive), or `tamis:KEY#ROW`, the row of a shard that
-        `shards` gives. Archives and shards are read once each, in order. The rest is as in `from_shards`.
+        find: who has the images. images: the folder or archive the manifest was made of. Without either the manifest's
+        URIs say where each image is: `file:///...`, with a fragment for the member of an archive, which is read once
+        and in order. The rest is as in `from_shards`.
         Raises InputError that names the first images which are missing or altered.
         """
         table = usable(manifest)
         sample_ids = table["sample_id"].to_pylist()
-        if images is not None:
+        if find is not None:
+            found, hint = find(sample_ids), "Ingest the data set again."
+        elif images is not None:
             found = _members(images, {name: row for row, name in enumerate(sample_ids)})
             hint = f"Is {images} what the manifest was made of?"
         else:
-            found = _located(table["uri"].to_pylist(), shards)
+            found = _located(table["uri"].to_pylist())
             hint = "Name the folder or archive the manifest was made of with --images."
         pixels = _buffer(len(sample_ids), size, folder, memory_limit)
         seen, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
@@ -184,25 +187,17 @@ def _last_two(name: str) -> str:
     return "/".join(name.split("/")[-2:])
 
 
-def _located(uris: Sequence[str], shards: Shards | None) -> Iterator[tuple[int, bytes]]:
+def _located(uris: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     """Row and content of each image that its URI leads to; what it does not lead to is left out."""
     archives: dict[Path, dict[str, int]] = {}
-    objects: dict[str, dict[int, int]] = {}
     for row, uri in enumerate(uris):
-        parts = urlsplit(uri)
-        if parts.scheme == "tamis" and parts.fragment.isdecimal():
-            objects.setdefault(parts.path, {})[int(parts.fragment)] = row
-        elif parts.scheme == "file":
-            path = Path(os.fsdecode(unquote_to_bytes(parts.path)))
-            if parts.fragment:
-                archives.setdefault(path, {})[unquote(parts.fragment)] = row
-            elif path.is_file():
-                yield row, path.read_bytes()
+        place, _, member = uri.partition("#")
+        path = file_of(place)
+        if path is not None and member:
+            archives.setdefault(path, {})[unquote(member)] = row
+        elif path is not None and path.is_file():
+            yield row, path.read_bytes()
     for path, wanted in archives.items():
         if path.is_file():
             # A data set may hold files of many images in folders, whose names such a file opened alone does not know.
             yield from _members(path, wanted, tail=format_of(path.name) is not None)
-    for key, rows in objects.items():
-        if shards is not None:
-            data = read_shard(shards(key))["data"]
-            yield from ((rows[place], data[place].as_py()) for place in sorted(rows) if place < len(data))

@@ -1,27 +1,28 @@
-"""Whole trainings: an encoder on a data set itself, an arm of a manifest; and the probe of what came out."""
+"""Whole trainings: an arm of a manifest, and the probe of what came out."""
 
 import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from tamis.checkpoint import Checkpoint, FileCheckpoint
-from tamis.encoders.encoder import Encoder, encoder_bytes, fingerprint
+from tamis.device import resolve_device
+from tamis.encoders.encoder import encoder_bytes, fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import Embedder, embed
-from tamis.encoders.spec import EncoderSpec, choose_spec
+from tamis.encoders.spec import choose_spec
 from tamis.errors import InputError
 from tamis.ingest.images import decode
 from tamis.manifest import read_manifest
 from tamis.progress import Progress
 from tamis.sources import Refused, open_source
-from trainer.data import ImageSet, Shards, usable
+from trainer.data import Find, ImageSet, usable
 from trainer.pairs import manifest_pairs
 from trainer.probe import Probe, linear_probe
 from trainer.simclr import OnMetrics, Recipe, train_simclr
@@ -76,28 +77,16 @@ class ProbeResult:
         return asdict(self)
 
 
-def train_encoder(
-    images: ImageSet,
-    spec: EncoderSpec,
-    *,
-    epochs: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    checkpoint: Checkpoint | None = None,
-    progress: Progress | None = None,
-) -> Encoder:
-    """The `simclr` encoder: trained on a data set's own images, with no labels and no manifest; see `train_simclr`."""
-    recipe = Recipe(epochs=epochs, seed=seed)
-    return train_simclr(images, spec, recipe, device=device, checkpoint=checkpoint, progress=progress)
-
-
 def train_manifest(
     manifest_dir: Path,
     out: Path,
     *,
     images: str | Path | None = None,
     loss: str = "infonce",
+    architecture: str = "auto",
+    image_size: int | Literal["auto"] = "auto",
     epochs: int | None = None,
+    steps: int | None = None,
     batch_size: int | None = None,
     baseline: bool = False,
     seed: int = 0,
@@ -105,21 +94,24 @@ def train_manifest(
     progress: Progress | None = None,
     on_metrics: OnMetrics | None = None,
     checkpoint: Checkpoint | None = None,
-    shards: Shards | None = None,
+    find: Find | None = None,
 ) -> TrainingResult:
     """Trains one arm of a manifest and probes it; writes encoder.pt and result.json into `out` (made if absent).
 
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
-    baseline: all samples alike instead, in equally many steps. images, shards: see `ImageSet.from_manifest`.
+    baseline: all samples alike instead, in equally many steps. images, find: see `ImageSet.from_manifest`.
+    architecture, image_size: see `choose_spec`. epochs to batch_size: see `Recipe`.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
     Raises InputError for a manifest, images or settings that cannot be trained on.
     """
-    recipe = Recipe(epochs=epochs, loss=loss, seed=seed, **({} if batch_size is None else {"batch_size": batch_size}))
+    size = {} if batch_size is None else {"batch_size": batch_size}
+    recipe = Recipe(epochs=epochs, steps=steps, loss=loss, seed=seed, **size)
     manifest = read_manifest(manifest_dir)
     samples = usable(manifest)
-    spec = choose_spec(samples["width"].to_numpy(), samples["height"].to_numpy())
+    sides = samples["width"].to_numpy(), samples["height"].to_numpy()
+    spec = choose_spec(*sides, device=resolve_device(device).type, architecture=architecture, size=image_size)
     out.mkdir(parents=True, exist_ok=True)
-    pixels = ImageSet.from_manifest(manifest, spec.image_size, out, images=images, shards=shards)
+    pixels = ImageSet.from_manifest(manifest, spec.image_size, out, images=images, find=find)
     keep, weight = samples["keep"].to_numpy(), samples["weight"].to_numpy()
     if baseline:
         keep, weight = np.ones(len(pixels), np.bool_), np.ones(len(pixels), np.float32)

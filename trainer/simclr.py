@@ -46,7 +46,7 @@ class Recipe:
     """How to train. AdamW with decay on matrices only, linear warm-up over 5% of the steps, then a cosine to zero.
 
     epochs: passes over the samples of the manifest, kept or not; None for as many as come to about 600 steps, but
-        no fewer than 10 and no more than 200.
+        no fewer than 10 and no more than 200. steps: of the optimiser, in place of epochs.
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
     temperature: of InfoNCE; the spectral loss has none.
@@ -55,6 +55,7 @@ class Recipe:
     """
 
     epochs: int | None = None
+    steps: int | None = None
     batch_size: int = 128
     loss: str = "infonce"
     temperature: float = 0.2
@@ -66,20 +67,26 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise InputError(f"There is no loss {self.loss!r}.", f"Use {' or '.join(LOSSES)}.")
-        if self.epochs is not None and self.epochs < 1:
-            raise InputError(f"epochs is {self.epochs}.", "Use 1 or more.")
+        for name in ("epochs", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}.", "Use 1 or more.")
+        if self.epochs is not None and self.steps is not None:
+            raise InputError("Both epochs and steps say how long to train.", "Give one of them.")
         if self.batch_size < MIN_SAMPLES:
             raise InputError(f"The batch size is {self.batch_size}.", f"Use {MIN_SAMPLES} or more.")
 
     def epochs_for(self, samples: int) -> int:
-        """The number of epochs for a manifest of so many samples."""
+        """The number of epochs, begun ones too, for a manifest of so many samples."""
         if self.epochs is not None:
             return self.epochs
+        if self.steps is not None:
+            return math.ceil(self.steps / self._steps_an_epoch(samples))
         return min(max(round(DEFAULT_STEPS / self._steps_an_epoch(samples)), MIN_EPOCHS), MAX_EPOCHS)
 
     def steps_for(self, samples: int) -> int:
         """The number of optimiser steps: it follows from all samples, so that every arm takes equally many."""
-        return self.epochs_for(samples) * self._steps_an_epoch(samples)
+        return self.steps or self.epochs_for(samples) * self._steps_an_epoch(samples)
 
     def _steps_an_epoch(self, samples: int) -> int:
         return math.ceil(samples / self.batch_size)
@@ -93,7 +100,6 @@ def train_simclr(
     pairs: DifficultPairs | None = None,
     keep: npt.NDArray[np.bool_] | None = None,
     weight: npt.NDArray[np.float32] | None = None,
-    steps: int | None = None,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
@@ -102,9 +108,9 @@ def train_simclr(
     """Trains an encoder; returns it in evaluation mode, on the device.
 
     pairs: difficult pairs, treated in the loss. keep: (N,) the samples to train on. weight: (N,) how often each is
-    drawn relative to the others; with equal weights every pass shows each sample once. steps: in place of the
-    recipe's. progress(done, total) is called after every step and may raise to cancel. on_metrics(step, {"loss",
-    "learning_rate"}) is called every 10 steps and after the last, the loss being the mean since the last call.
+    drawn relative to the others; with equal weights every pass shows each sample once. progress(done, total) is called
+    after every step and may raise to cancel. on_metrics(step, {"loss", "learning_rate"}) is called every 10 steps and
+    after the last, the loss being the mean since the last call.
 
     All chance comes from (seed, step), so a run that goes on from a checkpoint ends with the same bits as one that
     was never interrupted, on one machine; a checkpoint of other settings or images is passed over. On CUDA the encoder
@@ -112,7 +118,7 @@ def train_simclr(
     Raises InputError when fewer than 4 samples are kept, TamisError when the loss is no longer finite.
     """
     kept, share = _drawn(len(images), keep, weight)
-    total = recipe.steps_for(len(images)) if steps is None else steps
+    total = recipe.steps_for(len(images))
     learner = _Learner(spec, recipe, resolve_device(device), total)
     settings = _settings_hash(images, spec, recipe, total, kept, share, pairs)
     first = learner.restore(checkpoint.load(), settings) if checkpoint is not None else 0
@@ -137,7 +143,15 @@ def train_simclr(
                 save_cost = saved_at - began
         if progress is not None:
             progress(step, total)
-    return learner.encoder.eval()
+    encoder = learner.encoder.eval()
+    encoder.trained = {
+        "device": resolve_device(device).type,
+        "steps": total,
+        "batch_size": min(recipe.batch_size, len(kept)),
+        "loss": recipe.loss,
+        "seed": recipe.seed,
+    }
+    return encoder
 
 
 class _Learner:

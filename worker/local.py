@@ -1,28 +1,37 @@
-"""`tamis curate`: from a folder or archive to a manifest in one process, without server, database or job queue.
+"""`tamis curate`: the steps one after the other in this process, over a folder, without server, database or job queue.
 
-Like the command line it serves, it stands above the core and may start the trainer.
+Typed again after whatever ended it, it goes on where it was; so does another curation of the same images.
 """
 
-import tempfile
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from tamis.curation.blends import Blends, embed_blends
-from tamis.curation.curation import curate
+from tamis.device import resolve_device
 from tamis.encoders.brought import load_embeddings
-from tamis.encoders.encoder import Encoder, encoder_bytes, fingerprint, with_views
-from tamis.encoders.inference import Embedder
-from tamis.encoders.loading import check_network, load_named
-from tamis.encoders.names import parse_encoder
-from tamis.encoders.spec import choose_spec
-from tamis.errors import InputError
-from tamis.ingest.shards import Ingested, ingest, pick_images, read_shard
+from tamis.encoders.loading import check_network
+from tamis.encoders.names import EncoderName, parse_encoder
+from tamis.errors import ConflictError, InputError, TamisError
+from tamis.ingest.shards import ShardRef
+from tamis.manifest import DESCRIPTION, Manifest
 from tamis.progress import Progress, ignored
-from tamis.sources import open_source
+from tamis.sources import BUCKET, open_source
+from worker.cache import Cache, fingerprint_of, open_cache, state_of
+from worker.steps.curate import Result, Scan, discard_scan, find_difficult, plan_scan
+from worker.steps.embed import embed_blends, embed_shard, join_features
+from worker.steps.encoder import describe_encoder, loaded, store_loaded, store_trained
+from worker.steps.ingest import Stored, read_index, store_source
+from worker.steps.manifest import Treatment, make_manifest
+from worker.steps.place import Place
+from worker.steps.request import Request
+
+NAMED = 5
 
 
 def curate_source(
@@ -30,127 +39,214 @@ def curate_source(
     out: Path,
     *,
     encoder: str = "simclr",
-    classes: Any = "auto",
-    pos_high: Any = "auto",
+    architecture: str = "auto",
+    image_size: int | Literal["auto"] = "auto",
+    epochs: int | None = None,
+    steps: int | None = None,
+    views: int = 1,
+    classes: int | Literal["auto"] = "auto",
+    pos_high: float | Literal["auto"] = "auto",
     pos_low: float = 0.95,
+    neighbours: int = 64,
     score: str = "blend",
     strategy: str = "remove",
-    fraction: Any = "auto",
+    fraction: float | Literal["auto"] = "auto",
     duplicates: str = "keep",
-    epochs: int | None = None,
-    views: int = 1,
     seed: int = 0,
+    device: str = "auto",
+    cache: Path | None = None,
+    force: bool = False,
     allow_torchscript: bool = False,
     step: Callable[[str], Progress] = lambda _: ignored,
 ) -> dict[str, Any]:
-    """Writes the manifest of `source` into `out`; returns its counts and the quarantined files with reasons.
+    """Writes the manifest of `source` into `out`; returns where, its counts, the quarantined files with reasons, the
+    seconds of each stage, and where and how much the cache holds.
 
     encoder: of a form that tamis/encoders/names.py lists. `simclr` trains one on the images and leaves it as encoder.pt
         beside the manifest; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
-    views: of each image, whose features are averaged.
-    allow_torchscript: whether a checkpoint may be a program. step: begins a stage of that title; gives its progress.
+    architecture to views, classes to neighbours, score, seed: see `Request`. strategy to duplicates: see `Treatment`.
+    cache: the folder of what is made on the way, see `open_cache`. force: whether a manifest of something else in `out`
+        may be replaced. allow_torchscript: whether a checkpoint may be a program. step: begins a stage of that title.
 
-    Raises InputError for what cannot be used as given.
+    Raises InputError for what cannot be used as given, ConflictError for a manifest that is in the way.
     """
     asked = parse_encoder(encoder)
     asked.check_views(views)
-    check_network(asked)
-    with tempfile.TemporaryDirectory(prefix="tamis-") as temporary:
-        folder = Path(temporary)
-        stored = ingest(open_source(source), _writer(folder), progress=step("ingest"))
-        blends: Blends | None = None
-        if asked.kind == "embeddings":
-            array, about = load_embeddings(Path(asked.file)), {"encoder": asked.label}
-            if len(array) != stored.index.num_rows:
-                raise InputError(
-                    f"{asked.file} has {len(array)} rows and {source} {stored.index.num_rows} images.",
-                    "Give one row an image, in the order of the samples.",
-                )
-        else:
-            shards = [folder / shard.key for shard in stored.shards]
-            if asked.loads:
-                model = load_named(asked, Path, allow_torchscript=allow_torchscript)
-            else:
-                model = _trained(stored, shards, folder, epochs, seed, step)
-                out.mkdir(parents=True, exist_ok=True)
-                (out / "encoder.pt").write_bytes(encoder_bytes(model))
-            model = with_views(model, views)
-            embedder, count = Embedder.of(model), stored.index.num_rows
-            array = _embedded(embedder, shards, count, step("embed"))
-            blends = embed_blends(
-                count, seed, lambda rows: pick_images(stored.shards, folder.__truediv__, rows), embedder
-            )
-            about = {"encoder": asked.label, "encoder_fingerprint": fingerprint(model)}
-        result = curate(
-            array,
-            classes=classes,
-            pos_high=pos_high,
-            pos_low=pos_low,
-            score=score,
-            seed=seed,
-            blends=blends,
-            progress=step("compare pairs"),
-        )
-    manifest = result.select(
-        strategy,
-        fraction,
-        duplicates=duplicates,
-        samples=stored.index,
-        provenance={
-            "dataset": stored.fingerprint,
-            "encoder": {**about, "dimension": int(array.shape[1])},
-            "request": {
-                "encoder": asked.label,
-                "classes": classes,
-                "pos_high": pos_high,
-                "pos_low": pos_low,
-                "score": score,
-                "views": views,
-                "seed": seed,
-            },
-        },
-    )
-    manifest.write(out)
+    if asked.loads:
+        check_network(asked)
+    network = {"architecture": architecture, "image_size": image_size, "epochs": epochs, "steps": steps, "views": views}
+    difficult = {"classes": classes, "pos_high": pos_high, "pos_low": pos_low, "neighbours": neighbours, "score": score}
+    request = Request(asked.label, **network, **difficult, seed=seed, device=device)  # type: ignore[arg-type]
+    treatment = Treatment(strategy, fraction, duplicates)
+    _prepare(out, request, treatment, force)
+    kept = open_cache(cache)
+    place = Place(kept.objects, kept.scratch, allow_torchscript=allow_torchscript)
+    run = _Run(place, kept, request, _Stages(step))
+    dataset = run.ingested(source)
+    described, embeddings, blends = run.embedded(dataset, source, asked, out)
+    result = run.compared(dataset, embeddings, blends)
+    run.stages("manifest", "writing the manifest")
+    manifest = make_manifest(place, result.key, dataset, request, described, treatment)
+    _write(manifest, out, force)
     return {
         "path": str(out),
         "counts": manifest.description["counts"],
-        "classes": result.classes,
-        "quarantine": stored.quarantine.to_pylist(),
+        "classes": result.summary["classes"],
+        "quarantine": read_index(place, dataset.quarantine).to_pylist(),
+        "seconds": run.stages.seconds(),
+        "cache": str(kept.folder),
+        "cache_bytes": kept.size(),
     }
 
 
-def _trained(
-    stored: Ingested,
-    shards: Sequence[Path],
-    folder: Path,
-    epochs: int | None,
-    seed: int,
-    step: Callable[[str], Progress],
-) -> Encoder:
-    from trainer.data import ImageSet
-    from trainer.run import train_encoder
+@dataclass
+class _Stages:
+    """Begins stages, and knows how long each took."""
 
-    spec = choose_spec(stored.index["width"].to_numpy(), stored.index["height"].to_numpy())
-    images = ImageSet.from_shards(shards, stored.index.num_rows, spec.image_size, folder, progress=step("decode"))
-    return train_encoder(images, spec, epochs=epochs, seed=seed, progress=step("train encoder"))
+    _step: Callable[[str], Progress]
+    _began: list[tuple[str, float]] = field(default_factory=list)
 
+    def __call__(self, stage: str, message: str) -> Progress:
+        self._began.append((stage, time.monotonic()))
+        return self._step(message)
 
-def _embedded(embedder: Embedder, shards: Sequence[Path], count: int, progress: Progress) -> npt.NDArray[np.float32]:
-    features = np.empty((count, embedder.encoder.dimension), np.float32)
-    first = 0
-    for shard in shards:
-        images = read_shard(shard)
-        last = first + images.num_rows
-        features[first:last] = embedder.of_images(images["data"].to_pylist(), images["sample_id"].to_pylist())
-        progress(last, count)
-        first = last
-    return features
+    def seconds(self) -> dict[str, float]:
+        ends = [began for _, began in self._began[1:]] + [time.monotonic()]
+        spent: dict[str, float] = {}
+        for (stage, began), end in zip(self._began, ends, strict=True):
+            spent[stage] = round(spent.get(stage, 0.0) + end - began, 3)
+        return spent
 
 
-def _writer(folder: Path) -> Any:
-    def put(key: str, content: bytes) -> None:
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+@dataclass(frozen=True)
+class _Run:
+    place: Place
+    cache: Cache
+    request: Request
+    stages: _Stages
 
-    return put
+    def ingested(self, source: str | Path) -> Stored:
+        """The data set; files of a folder stay where they are."""
+        found = open_source(source)
+
+        def work() -> dict[str, Any]:
+            progress = self.stages("ingest", "reading, checking and hashing images")
+            return asdict(store_source(self.place, found, in_place=Path(source).is_dir(), progress=progress))
+
+        if str(source).startswith(BUCKET):
+            return _stored(work())
+        return _stored(self.cache.once("ingest", state_of(Path(source)), work, _keys_of_stored))
+
+    def embedded(
+        self, dataset: Stored, source: str | Path, asked: EncoderName, out: Path
+    ) -> tuple[dict[str, Any], str, str | None]:
+        """What to say of the encoder, and the keys of the embeddings and of the blends."""
+        if asked.kind == "embeddings":
+            return *self._brought(dataset, source, Path(asked.file)), None
+        place, views = self.place, self.request.views
+        if asked.loads:
+            key = store_loaded(place, asked, Path, self.stages)
+        else:
+            checkpoint = f"checkpoints/encoder-{fingerprint_of([dataset.fingerprint, self.request.as_json()])}.pt"
+            key = store_trained(place, dataset, self.request, checkpoint, self.stages)
+            (out / "encoder.pt").write_bytes(place.objects.get(key))
+        progress = self.stages("embed", "embedding images")
+        features = [embed_shard(place, key, self.request, shard, dataset.samples, progress) for shard in dataset.shards]
+        dimension = loaded(place, key, views).encoder.dimension
+        embeddings: str = self.cache.once(
+            "join", features, lambda: join_features(place, features, dataset.samples, dimension), lambda made: [made]
+        )
+        self.stages("embed", "embedding blends of images")
+        blends = embed_blends(place, key, self.request, dataset)
+        return describe_encoder(place, asked.label, key, views), embeddings, blends
+
+    def _brought(self, dataset: Stored, source: str | Path, file: Path) -> tuple[dict[str, Any], str]:
+        array = load_embeddings(file)
+        if len(array) != dataset.samples:
+            left_out = read_index(self.place, dataset.quarantine)["name"].to_pylist()
+            listed = ", ".join(left_out[:NAMED]) + "..." * (len(left_out) > NAMED)
+            raise InputError(
+                f"{file} has {len(array)} rows and {source} {dataset.samples} images"
+                + (f"; {len(left_out)} files were left out: {listed}." if left_out else "."),
+                "Give one row an image, in the order of the samples.",
+            )
+
+        def work() -> list[str]:
+            with file.open("rb") as content, self.place.scratch() as folder:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+                np.save(folder / "embeddings.npy", array, allow_pickle=False)
+                return [digest, self.place.put_file("embeddings", folder / "embeddings.npy")]
+
+        digest, key = self.cache.once("embeddings", state_of(file), work, lambda made: made[1:])
+        return {"encoder": "embeddings", "encoder_fingerprint": digest, "dimension": int(array.shape[1])}, key
+
+    def compared(self, dataset: Stored, embeddings: str, blends: str | None) -> Result:
+        """The result: planned, scanned in one part from where an earlier run was, and assembled."""
+        place, request = self.place, self.request
+        inputs = [
+            embeddings,
+            blends,
+            dataset.index,
+            request.as_json(),
+            resolve_device(place.device_for(request.device)).type,
+        ]
+        name = fingerprint_of(inputs)
+        scan = Scan(embeddings, f"checkpoints/plan-{name}.npz", (f"checkpoints/scan-{name}.npz",))
+
+        def work() -> dict[str, Any]:
+            self.cache.once(
+                "plan",
+                inputs,
+                lambda: plan_scan(place, embeddings, blends, request, scan.plan, self.stages),
+                lambda _: [scan.plan],
+            )
+            return asdict(find_difficult(place, scan, request.score, dataset.index, self.stages))
+
+        found = self.cache.once("result", inputs, work, lambda made: [f"{made['key']}/curation.json"])
+        discard_scan(place, scan)
+        return Result(**found)
+
+
+def _stored(values: dict[str, Any]) -> Stored:
+    return Stored(**{**values, "shards": tuple(ShardRef(**shard) for shard in values["shards"])})
+
+
+def _keys_of_stored(values: dict[str, Any]) -> list[str]:
+    return [values["index"], values["quarantine"], *(shard["key"] for shard in values["shards"])]
+
+
+def _prepare(out: Path, request: Request, treatment: Treatment, force: bool) -> None:
+    """Makes the folder before any work. Raises where it cannot be written, or holds the manifest of something else."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".tamis").touch()
+        (out / ".tamis").unlink()
+    except OSError as error:
+        raise TamisError(f"{out} cannot be written: {error.strerror}.", "Choose another folder with -o.") from error
+    if force or not (out / DESCRIPTION).is_file():
+        return
+    try:
+        there = json.loads((out / DESCRIPTION).read_text())
+        same = (
+            there["request"] == request.as_json()
+            and there["strategy"] == treatment.strategy
+            and treatment.fraction in ("auto", there["fraction"])
+            and there["duplicates"]["dropped"] == treatment.duplicates
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise _in_the_way(out)
+
+
+def _write(manifest: Manifest, out: Path, force: bool) -> None:
+    files = manifest.files()
+    if not force and (out / DESCRIPTION).is_file() and (out / DESCRIPTION).read_bytes() != files[DESCRIPTION]:
+        raise _in_the_way(out)
+    manifest.write(out)
+
+
+def _in_the_way(out: Path) -> ConflictError:
+    return ConflictError(
+        f"{out} holds the manifest of something else.", "Choose another folder with -o, or replace it with --force."
+    )

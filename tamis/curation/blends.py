@@ -69,7 +69,7 @@ def draw_parents(count: int, seed: int) -> tuple[Indices, Indices]:
     return chosen[first], chosen[second]
 
 
-def embed_blends(
+def blend_images(
     count: int, seed: int, images: Callable[[Indices], tuple[list[bytes], list[str]]], embedder: "Embedder"
 ) -> Blends:
     """Blends of a data set of `count` samples.

@@ -20,6 +20,7 @@ class Encoder(nn.Module):
     """(B, 3, S, S) float within 0 to 1 -> (B, dimension) float32, before any projection head or classifier.
 
     trunk: takes them normalised, and gives features or maps of them to be averaged; built here, or a Program.
+    trained: how it was, if here: device, steps, batch size, loss and seed.
     """
 
     mean: torch.Tensor
@@ -28,6 +29,7 @@ class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec, trunk: nn.Module, dimension: int) -> None:
         super().__init__()
         self.spec, self.trunk, self.dimension = spec, trunk, dimension
+        self.trained: dict[str, str | int] = {}
         self.register_buffer("mean", torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(spec.deviation).view(3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)
@@ -57,7 +59,7 @@ def encoder_bytes(encoder: Encoder) -> bytes:
         return encoder.trunk.content
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     sink = io.BytesIO()
-    torch.save({"format": FORMAT, "spec": asdict(encoder.spec), "state": state}, sink)
+    torch.save({"format": FORMAT, "spec": asdict(encoder.spec), "trained": encoder.trained, "state": state}, sink)
     return sink.getvalue()
 
 

@@ -31,6 +31,8 @@ PLAIN = ("resnet18", "resnet50")
 # Where training programs put the weights within what they save.
 NESTED = ("state_dict", "model_state_dict", "model", "teacher")
 ZIP = b"PK\x03\x04"
+# Entries of what a file may tell of its training.
+MAX_TOLD = 20
 HINT = (
     "Give an encoder.pt of Tamis, or a state dict of a torchvision or timm network as .pt, .pth or .safetensors; "
     "torchvision:NAME@FILE and timm:NAME@FILE say which network it is."
@@ -98,7 +100,9 @@ def _filled(spec: EncoderSpec, weights: State, size: int) -> Encoder:
 def _own(stored: Mapping[str, Any], size: int) -> Encoder:
     if stored["format"] != FORMAT:
         raise InputError(f"Its format is {stored['format']!r:.99}; this version reads {FORMAT!r}.")
-    return _filled(_spec(stored["spec"]), stored["state"], size)
+    encoder = _filled(_spec(stored["spec"]), stored["state"], size)
+    encoder.trained = _trained(stored.get("trained", {}))
+    return encoder
 
 
 def _program(content: bytes, named: EncoderSpec | None, allowed: bool) -> Encoder:
@@ -122,6 +126,14 @@ def _spec(fields: Mapping[str, Any]) -> EncoderSpec:
     # JSON knows no tuples.
     plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return EncoderSpec(**plain)
+
+
+def _trained(told: Any) -> dict[str, str | int]:
+    if not isinstance(told, dict) or len(told) > MAX_TOLD:
+        raise ValueError("how it was trained is no short table")
+    if not all(isinstance(name, str) and isinstance(value, str | int) for name, value in told.items()):
+        raise ValueError("how it was trained is told in other values than text and whole numbers")
+    return told
 
 
 def _torch(content: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ MIN_SIZE, MAX_SIZE = 16, 1024
 MAX_NAME = 200
 TRAINED_UP_TO = 224
 SMALL_UP_TO = 40
+# On a CPU, where a step at 224 pixels takes a minute; docs/detection.md has what it costs.
+ON_CPU_UP_TO = 32
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Channels = tuple[float, float, float]
@@ -69,18 +72,30 @@ class EncoderSpec:
         return to_pixels(image, self.image_size, self.resize, self.interpolation)
 
 
-def choose_spec(widths: npt.ArrayLike, heights: npt.ArrayLike) -> EncoderSpec:
-    """The spec for images of these sizes in pixels.
+def choose_spec(
+    widths: npt.ArrayLike,
+    heights: npt.ArrayLike,
+    *,
+    device: str,
+    architecture: str = "auto",
+    size: int | Literal["auto"] = "auto",
+) -> EncoderSpec:
+    """The spec of an encoder to be trained on images of these sizes in pixels, on a `cpu` or on `cuda`.
 
-    The image size is the multiple of 8 nearest to the median shorter side, between 16 and 224 (halfway between two the
-    lower, which is cheaper: 28 gives 24). The small architecture serves up to 40 pixels, then ResNet-18.
-    Raises InputError when there are no images, or one has no size.
+    size: auto is the multiple of 8 nearest to the median shorter side, halfway between two the lower, which is cheaper:
+    28 gives 24. It is at least 16, and at most 224, or 32 on a CPU. architecture: auto is the small one up to 40 pixels
+    and on a CPU, else ResNet-18. What follows from the kind of device, and not from a timing, is the same every time.
+    Raises InputError when there are no images, or one has no size, and for values that `EncoderSpec` refuses.
     """
     sides = np.minimum(np.asarray(widths), np.asarray(heights))
     if sides.size == 0 or sides.min() < 1:
         raise InputError("Images without a width and a height cannot be trained on.", "Curate from the images.")
-    size = min(max(8 * math.ceil(float(np.median(sides)) / 8 - 0.5), MIN_SIZE), TRAINED_UP_TO)
-    return EncoderSpec("small" if size <= SMALL_UP_TO else "resnet18", size)
+    largest = ON_CPU_UP_TO if device == "cpu" else TRAINED_UP_TO
+    nearest = 8 * math.ceil(float(np.median(sides)) / 8 - 0.5)
+    pixels = min(max(nearest, MIN_SIZE), largest) if size == "auto" else size
+    if architecture == "auto":
+        architecture = "small" if device == "cpu" or pixels <= SMALL_UP_TO else "resnet18"
+    return EncoderSpec(architecture, pixels)
 
 
 def to_pixels(

@@ -51,8 +51,8 @@ class _Batch(NamedTuple):
 _Found = tuple[str, int, int, Thumbnails] | str
 
 
-def checked(source: Iterable[RawSample | Refused]) -> Iterator[Checked]:
-    """All samples in their order.
+def checked(source: Iterable[RawSample | Refused], thumbnails: bool = True) -> Iterator[Checked]:
+    """All samples in their order, with thumbnails if these are wanted.
 
     Processes and not threads: what a file may bring down is not the one who asks; and where images are small, most of
     Pillow's work is Python.
@@ -60,7 +60,7 @@ def checked(source: Iterable[RawSample | Refused]) -> Iterator[Checked]:
     processes = min(os.cpu_count() or 1, MAX_PROCESSES)
     waiting: deque[tuple[_Batch, list[bytes], Future[list[_Found]]]] = deque()
     held = 0
-    with _Processes(processes) as pool:
+    with _Processes(processes, thumbnails) as pool:
         for batch in _batches(source):
             files = [sample.data for sample in batch.samples if isinstance(sample, RawSample) and not _known(sample)]
             waiting.append((batch, files, pool.begin(files)))
@@ -68,9 +68,9 @@ def checked(source: Iterable[RawSample | Refused]) -> Iterator[Checked]:
             while len(waiting) > AHEAD * processes or held > HELD_BYTES:
                 batch, files, found = waiting.popleft()
                 held -= batch.size
-                yield _joined(batch.samples, _found(files, found))
+                yield _joined(batch.samples, _found(files, found, thumbnails))
         for batch, files, found in waiting:
-            yield _joined(batch.samples, _found(files, found))
+            yield _joined(batch.samples, _found(files, found, thumbnails))
 
 
 def _known(sample: RawSample) -> bool:
@@ -78,12 +78,12 @@ def _known(sample: RawSample) -> bool:
     return sample.size is not None and serves_as_it_is(sample.size, sample.data)
 
 
-def _found(files: Sequence[bytes], checking: Future[list[_Found]]) -> list[_Found]:
+def _found(files: Sequence[bytes], checking: Future[list[_Found]], thumbnails: bool) -> list[_Found]:
     try:
         return checking.result()
     except BrokenProcessPool:
         # One of the files that were being checked ended its process, or somebody else did.
-        with _Processes(1) as pool:
+        with _Processes(1, thumbnails) as pool:
             return [_found_alone(pool, data) for data in files]
 
 
@@ -97,8 +97,8 @@ def _found_alone(pool: "_Processes", data: bytes) -> _Found:
 class _Processes:
     """Processes that check files, begun anew when one of them dies, for a pool does not outlive that."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, thumbnails: bool) -> None:
+        self._count, self._thumbnails = count, thumbnails
         self._pool: ProcessPoolExecutor | None = None
 
     def begin(self, files: Sequence[bytes]) -> Future[list[_Found]]:
@@ -108,10 +108,10 @@ class _Processes:
             nothing.set_result([])
             return nothing
         try:
-            return self._started().submit(check_files, files)
+            return self._started().submit(check_files, files, self._thumbnails)
         except BrokenProcessPool:
             self._end()
-            return self._started().submit(check_files, files)
+            return self._started().submit(check_files, files, self._thumbnails)
 
     def __enter__(self) -> Self:
         return self
@@ -142,14 +142,14 @@ class _Processes:
             self._pool = None
 
 
-def check_files(files: Sequence[bytes]) -> list[_Found]:
+def check_files(files: Sequence[bytes], thumbnails: bool = True) -> list[_Found]:
     """What there is to know of each file."""
-    return [_check(data) for data in files]
+    return [_check(data, thumbnails) for data in files]
 
 
-def _check(data: bytes) -> _Found:
+def _check(data: bytes, thumbnails: bool) -> _Found:
     try:
-        facts = inspect(data)
+        facts = inspect(data, thumbnails)
     except InputError as error:
         return error.message
     # A plain tuple, for it crosses to another process.

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from tamis.errors import InputError
 from tamis.ingest.checking import Checked, CheckedImage, checked
 from tamis.ingest.images import THUMBNAIL_SIZES
+from tamis.ingest.linked import LINKED_SCHEMA, followed, is_linked, linked
+from tamis.progress import Progress
 from tamis.sources import Refused, Source
 
 SHARD_SAMPLES = 1024
@@ -85,12 +87,19 @@ class Ingested:
 
 
 def ingest(
-    source: Source, put: Callable[[str, bytes], object], progress: Callable[[int, int], None] | None = None
+    source: Source,
+    put: Callable[[str, bytes], object],
+    progress: Progress | None = None,
+    *,
+    in_place: bool = False,
+    folder: Path | None = None,
 ) -> Ingested:
     """Checks every image by decoding it, and stores what is fine. Equal sources give equal keys, bytes and tables.
 
     put: stores an object under a key; it is called again with the same two when an ingest is repeated.
     progress: called after some samples each time, with how many are done and of how many, 0 if unknown.
+    in_place: shards name the images that are files of their own instead of holding them, and there are no thumbnails.
+    folder: for what is written and removed again; the system's temporary one if None.
     Memory is bounded by one shard, but for the names that a source remembers: the index is in a file. Raises InputError
     when no image can be used, and what the source raises.
     """
@@ -99,13 +108,15 @@ def ingest(
     labels: set[str] = set()
     fingerprint = hashlib.sha256()
     first = size = 0
-    with _Rows() as rows:
-        for images in _shards(_counted(checked(source), source.total or 0, progress), refused):
+    with _Rows(folder) as rows:
+        batches = _counted(checked(source, thumbnails=not in_place), source.total or 0, progress)
+        for images in _shards(batches, refused):
             samples = _samples(images)
+            shard = linked(samples, [image.sample.uri for image in images]) if in_place else samples
             thumbnails, places = _thumbnails(images)
             shards.append(
                 ShardRef(
-                    key=_put("shards/{}.parquet", _shard(samples), put),
+                    key=_put("shards/{}.parquet", _shard(shard), put),
                     thumbnails=_put("thumbnails/{}.bin", thumbnails, put),
                     first=first,
                     count=len(images),
@@ -132,14 +143,18 @@ def ingest(
     )
 
 
-def read_shard(content: bytes | Path) -> pa.Table:
-    """The samples of a shard object: SHARD_SCHEMA. Raises InputError when it is none."""
+def read_shard(content: bytes | Path, rows: npt.NDArray[np.int64] | None = None) -> pa.Table:
+    """The samples of a shard object, or those of `rows` alone: SHARD_SCHEMA.
+
+    Raises InputError when it is none, and where an image that stayed in its place is gone or has changed.
+    """
     try:
-        return (
-            pq.ParquetFile(content if isinstance(content, Path) else pa.BufferReader(content)).read().cast(SHARD_SCHEMA)
-        )
+        table = pq.ParquetFile(content if isinstance(content, Path) else pa.BufferReader(content)).read()
+        table = table if rows is None else table.take(pa.array(rows))
+        table = table.cast(LINKED_SCHEMA if is_linked(table) else SHARD_SCHEMA)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"This is not a shard of images ({error}).", "Ingest the data set again.") from error
+    return followed(table).cast(SHARD_SCHEMA) if is_linked(table) else table
 
 
 def pick_images(
@@ -154,13 +169,13 @@ def pick_images(
     for shard in shards:
         inside = rows[(shard.first <= rows) & (rows < shard.first + shard.count)] - shard.first
         if len(inside):
-            found = read_shard(read(shard.key)).take(pa.array(inside))
+            found = read_shard(read(shard.key), inside)
             files += found["data"].to_pylist()
             names += found["sample_id"].to_pylist()
     return files, names
 
 
-def _counted(batches: Iterable[Checked], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Checked]:
+def _counted(batches: Iterable[Checked], total: int, progress: Progress | None) -> Iterator[Checked]:
     done = 0
     for batch in batches:
         yield batch
@@ -245,8 +260,11 @@ def _index_rows(
 class _Rows:
     """The rows of the index, in a temporary file until all are known, so that they take no memory."""
 
+    def __init__(self, folder: Path | None) -> None:
+        self._parent = folder
+
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="tamis-")
+        self._folder = tempfile.TemporaryDirectory(prefix="tamis-", dir=self._parent)
         self._path = Path(self._folder.name) / "index.arrow"
         self._writer = pa.ipc.new_file(self._path, INDEX_SCHEMA)
         return self

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 APPLICATION = "tamis"
 # Bumped when a workflow changes its steps: jobs of one version are never continued by the code of another.
-WORKFLOW_VERSION = "2"
+WORKFLOW_VERSION = "3"
 # What a worker can be told to take. One that takes `cpu` also takes `scan`, the parts of scans on which curations wait:
 # if these waited on the queue that holds them, they could fill its places, and no part would ever begin.
 QUEUES = ("cpu", "gpu", "train")

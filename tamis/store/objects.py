@@ -27,7 +27,7 @@ class ObjectInfo:
     etag: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Objects:
     """One store. Every write is atomic: an object is there whole or not at all."""
 

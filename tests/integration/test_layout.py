@@ -26,9 +26,16 @@ ARROWS: dict[str, set[str]] = {
     "tamis.client": {"tamis.manifest"},
     "migrations": set(),
     "trainer": {"tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.sources"},
-    "worker.local": {"trainer", "tamis.curation", "tamis.encoders", "tamis.ingest", "tamis.sources"},
+    "worker.cache": set(),
+    "worker.steps": {
+        *("trainer", "tamis.curation", "tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.scan"),
+        "tamis.sources",
+    },
+    "worker.local": {
+        *("worker.cache", "worker.steps", "tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.sources"),
+    },
     "worker.durable": {
-        *("trainer", "tamis.curation", "tamis.encoders", "tamis.ingest", "tamis.logs", "tamis.scan", "tamis.settings"),
+        *("worker.steps", "tamis.encoders", "tamis.ingest", "tamis.logs", "tamis.settings"),
         *("tamis.sources", "tamis.store"),
     },
     "service": {

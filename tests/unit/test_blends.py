@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 import tamis
 from tamis import InputError
-from tamis.curation.blends import IMAGES, PARENTS, Blends, blend_score, draw_parents, embed_blends
+from tamis.curation.blends import IMAGES, PARENTS, Blends, blend_images, blend_score, draw_parents
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec
@@ -131,7 +131,7 @@ def test_blends_are_embedded_from_the_mean_of_two_images_as_the_encoder_sees_the
         open_source(write_tar(tmp_path / "digits.tar", files)), lambda key, data: save(tmp_path / key, data)
     )
     embedder = Embedder.of(build_encoder(EncoderSpec("small", 16), 0), "cpu")
-    made = embed_blends(30, 3, lambda rows: pick_images(stored.shards, tmp_path.__truediv__, rows), embedder)
+    made = blend_images(30, 3, lambda rows: pick_images(stored.shards, tmp_path.__truediv__, rows), embedder)
     by_name = dict(files)
     names = stored.index["sample_id"].to_pylist()
     pixels = np.stack([embedder.encoder.spec.pixels(decode(by_name[name])) for name in names]).astype(np.uint16)

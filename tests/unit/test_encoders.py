@@ -18,7 +18,7 @@ from tamis.encoders.brought import load_embeddings
 from tamis.encoders.encoder import build_encoder, encoder_bytes, fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import embed
-from tamis.encoders.spec import EncoderSpec, choose_spec, to_pixels
+from tamis.encoders.spec import ON_CPU_UP_TO, EncoderSpec, choose_spec, to_pixels
 from tamis.errors import InputError
 
 SMALL = EncoderSpec("small", 16)
@@ -44,14 +44,24 @@ def test_a_seed_determines_the_weights_and_leaves_the_global_generator_alone() -
     [(8, 16), (28, 24), (32, 32), (40, 40), (64, 64), (96, 96), (200, 200), (2000, 224)],
 )
 def test_the_spec_follows_the_median_shorter_side(side: int, expected: int) -> None:
-    spec = choose_spec([side, side, 3 * side], [2 * side, side, side])
-    assert spec == EncoderSpec("small" if expected <= 40 else "resnet18", expected)
+    sides = [side, side, 3 * side], [2 * side, side, side]
+    assert choose_spec(*sides, device="cuda") == EncoderSpec("small" if expected <= 40 else "resnet18", expected)
+    assert choose_spec(*sides, device="cpu") == EncoderSpec("small", min(expected, ON_CPU_UP_TO))
+
+
+def test_what_is_asked_for_is_taken_on_any_device() -> None:
+    for device in ("cpu", "cuda"):
+        assert choose_spec([200], [200], device=device, size=64).image_size == 64
+        asked = choose_spec([200], [200], device=device, size=48, architecture="resnet50")
+        assert asked == EncoderSpec("resnet50", 48)
+        with pytest.raises(InputError, match="image size is 8"):
+            choose_spec([200], [200], device=device, size=8)
 
 
 def test_images_without_a_size_are_refused() -> None:
     for widths in ([], [0, 8]):
         with pytest.raises(InputError, match="without a width"):
-            choose_spec(widths, widths)
+            choose_spec(widths, widths, device="cpu")
 
 
 @pytest.mark.parametrize("arguments", [("vit", 32), ("small", 8), ("small", 16.0), ("small", True)])

@@ -153,11 +153,11 @@ def test_images_made_of_pixels_are_stored_as_if_they_had_been_decoded(monkeypatc
 DEADLY = png(11)
 
 
-def deadly(files: Sequence[bytes]) -> list[Any]:
+def deadly(files: Sequence[bytes], thumbnails: bool = True) -> list[Any]:
     """`check_files` with a decoder that one file brings down."""
     if DEADLY in files:
         os.kill(os.getpid(), signal.SIGKILL)
-    return check_files(files)
+    return check_files(files, thumbnails)
 
 
 def test_an_image_that_ends_its_process_is_refused_and_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet
 from trainer.pairs import DifficultPairs
 from trainer.probe import linear_probe, wilson_interval
-from trainer.run import train_encoder
 from trainer.simclr import Recipe, _batches, train_simclr
 
 SPEC = EncoderSpec("small", 16)
@@ -110,7 +109,7 @@ def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> 
     steps: list[int] = []
     images = image_set(8)
     train_simclr(
-        images, SPEC, Recipe(), steps=2, checkpoint=FileCheckpoint(path), progress=lambda done, _: steps.append(done)
+        images, SPEC, Recipe(steps=2), checkpoint=FileCheckpoint(path), progress=lambda done, _: steps.append(done)
     )
     assert steps == [1, 2]
 
@@ -118,17 +117,17 @@ def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> 
 def test_the_seed_decides_and_nothing_else() -> None:
     images = image_set(30)
     torch.manual_seed(1)
-    first = train_encoder(images, SPEC, epochs=3, seed=5)
+    first = train_simclr(images, SPEC, Recipe(epochs=3, seed=5))
     torch.manual_seed(2)
-    assert fingerprint(train_encoder(images, SPEC, epochs=3, seed=5)) == fingerprint(first)
-    assert fingerprint(train_encoder(images, SPEC, epochs=3, seed=6)) != fingerprint(first)
+    assert fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, seed=5))) == fingerprint(first)
+    assert fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, seed=6))) != fingerprint(first)
 
 
 def test_four_samples_are_enough_and_three_are_not() -> None:
-    encoder = train_encoder(image_set(4), SPEC, epochs=2)
+    encoder = train_simclr(image_set(4), SPEC, Recipe(epochs=2))
     assert all(torch.isfinite(value).all() for value in encoder.state_dict().values())
     with pytest.raises(InputError, match="Only 3 samples"):
-        train_encoder(image_set(3), SPEC, epochs=2)
+        train_simclr(image_set(3), SPEC, Recipe(epochs=2))
 
 
 def test_dropped_samples_leave_no_trace() -> None:
@@ -184,7 +183,7 @@ def test_equal_weights_show_every_sample_once_a_pass_and_others_in_proportion() 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(TamisError, match="lower learning rate"):
-        train_simclr(image_set(8), SPEC, Recipe(learning_rate=1e30, loss="spectral"), steps=30)
+        train_simclr(image_set(8), SPEC, Recipe(learning_rate=1e30, loss="spectral", steps=30))
 
 
 @pytest.mark.parametrize("values", [{"loss": "l2"}, {"epochs": 0}, {"batch_size": 3}])

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from sklearn.datasets import load_digits
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.errors import InputError
-from tamis.ingest.shards import ingest
+from tamis.ingest.shards import ingest, read_shard
 from tamis.manifest import Manifest
 from tamis.sources import open_source
-from trainer.data import ImageSet
+from trainer.data import Find, ImageSet
 from trainer.pairs import manifest_pairs
 from trainer.run import probe_checkpoint, train_manifest
 
@@ -79,6 +79,15 @@ def manifest_of(index: pa.Table, uris: Sequence[str] | None = None, margin: floa
     )
 
 
+def found_in(shards: list[bytes]) -> Find:
+    def find(sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+        for content in shards:
+            for row in read_shard(content).to_pylist():
+                yield sample_ids.index(row["sample_id"]), row["data"]
+
+    return find
+
+
 def test_images_are_found_in_their_source_by_their_uris_and_in_shards(
     source: Path, stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
 ) -> None:
@@ -90,7 +99,7 @@ def test_images_are_found_in_their_source_by_their_uris_and_in_shards(
     for found in (
         ImageSet.from_manifest(manifest, 16, tmp_path),
         ImageSet.from_manifest(in_shards, 16, tmp_path, images=source),
-        ImageSet.from_manifest(in_shards, 16, tmp_path, shards=objects.__getitem__),
+        ImageSet.from_manifest(in_shards, 16, tmp_path, find=found_in([objects[key] for key in keys])),
         ImageSet.from_manifest(manifest, 16, tmp_path, memory_limit=1000),
     ):
         assert np.array_equal(found.pixels, expected.pixels)

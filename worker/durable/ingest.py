@@ -1,21 +1,16 @@
-"""The ingest job: an uploaded archive or a registered location becomes shards, an index and a quarantine list."""
+"""The ingest job: an uploaded archive or a registered location becomes a data set."""
 
-import hashlib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 from dbos import DBOS
 
-from tamis.ingest.shards import Ingested, ingest
 from tamis.settings import Settings
 from tamis.sources import BUCKET, Source, open_source
 from tamis.store.schema import Dataset, Shard
 from worker.durable.runtime import reported, reporter, runtime, step
-
-ROW_GROUP = 2**16
+from worker.steps.ingest import Stored, store_source
 
 
 @DBOS.workflow(name="ingest")
@@ -35,13 +30,12 @@ def store_samples(dataset_id: str) -> None:
         upload_key, upload_name, source_uri = row.upload_key, row.upload_name, row.source_uri
     progress = reporter(Dataset, dataset_id, "ingest", "reading, checking and hashing images")
     if source_uri is not None:
-        result = ingest(_located(source_uri, run.settings), run.objects.put_if_absent, progress=progress)
+        stored = store_source(run.place, _located(source_uri, run.settings), progress=progress)
     else:
         assert upload_key is not None
         with run.objects.open(upload_key) as file:
-            source = open_source(file, name=upload_name)
-            result = ingest(source, run.objects.put_if_absent, progress=progress)
-    _publish(dataset_id, result)
+            stored = store_source(run.place, open_source(file, name=upload_name), progress=progress)
+    _publish(dataset_id, stored)
 
 
 def _located(uri: str, settings: Settings) -> Source:
@@ -51,12 +45,9 @@ def _located(uri: str, settings: Settings) -> Source:
     return open_source(Path(unquote(urlsplit(uri).path)), roots=settings.allowed_roots)
 
 
-def _publish(dataset_id: str, result: Ingested) -> None:
-    """Writes the result and marks the data set succeeded, in one transaction."""
-    run = runtime()
-    index_key = _put_table("index", result.index)
-    quarantine_key = _put_table("quarantine", result.quarantine)
-    with run.catalog.session() as session:
+def _publish(dataset_id: str, stored: Stored) -> None:
+    """Records the data set and marks it succeeded, in one transaction."""
+    with runtime().catalog.session() as session:
         row = session.get_one(Dataset, dataset_id, with_for_update=True)
         session.execute(sa.delete(Shard).where(Shard.dataset_id == dataset_id))
         session.add_all(
@@ -68,13 +59,10 @@ def _publish(dataset_id: str, result: Ingested) -> None:
                 first=shard.first,
                 count=shard.count,
             )
-            for ordinal, shard in enumerate(result.shards)
+            for ordinal, shard in enumerate(stored.shards)
         )
-        row.samples = result.index.num_rows
-        row.quarantined = result.quarantine.num_rows
-        row.bytes = result.bytes
-        row.fingerprint = result.fingerprint
-        row.index_key, row.quarantine_key = index_key, quarantine_key
+        row.samples, row.quarantined, row.bytes = stored.samples, stored.quarantined, stored.bytes
+        row.fingerprint, row.index_key, row.quarantine_key = stored.fingerprint, stored.index, stored.quarantine
         row.succeed(f"{row.samples} images, {row.quarantined} in quarantine")
 
 
@@ -86,16 +74,3 @@ def discard_upload(dataset_id: str) -> None:
         upload_key = session.get_one(Dataset, dataset_id).upload_key
     if upload_key is not None:
         run.objects.delete(upload_key)
-
-
-def _put_table(prefix: str, table: pa.Table) -> str:
-    """By way of a file, a part at a time: an index may be larger than memory."""
-    run = runtime()
-    with run.scratch() as folder:
-        path = folder / "table.parquet"
-        pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
-        with path.open("rb") as file:
-            key = f"{prefix}/{hashlib.file_digest(file, 'sha256').hexdigest()}.parquet"
-        if not run.objects.exists(key):
-            run.objects.put(key, path)
-    return key

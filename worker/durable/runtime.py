@@ -1,27 +1,26 @@
-"""What every job needs: the settings, the catalogue, the objects, and a way to report to the row that asked for it."""
+"""What every job needs: the settings, the catalogue, a place for its steps, and a way to report to its row."""
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
+import sqlalchemy as sa
 from dbos import DBOS
 from dbos import error as dbos_error
 
-from tamis.errors import CancelledError, NotFoundError, TamisError
+from tamis.errors import CancelledError, TamisError
+from tamis.ingest.shards import ShardRef
 from tamis.progress import Progress, pace
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
 from tamis.store.objects import Objects, open_objects
-from tamis.store.schema import Job
+from tamis.store.schema import Dataset, Job, Shard
+from worker.steps.ingest import Stored
+from worker.steps.place import Place, Stage
 
 log = logging.getLogger("tamis.worker")
 
@@ -50,55 +49,8 @@ class Runtime:
     settings: Settings
     catalog: Catalog
     objects: Objects
+    place: Place
     jobs: Jobs
-
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A folder for one step's working files, gone afterwards."""
-        root = self.settings.data / "scratch"
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as folder:
-            yield Path(folder)
-
-    @contextmanager
-    def local(self, key: str) -> Iterator[Path]:
-        """The object as a local file: itself where the store is a folder, a copy otherwise."""
-        path = self.objects.local_path(key)
-        if path is not None:
-            yield path
-            return
-        with self.scratch() as folder:
-            copy = folder / Path(key).name
-            with copy.open("wb") as file:
-                for chunk in self.objects.stream(key):
-                    file.write(chunk)
-            yield copy
-
-    def image_sizes(self, index_key: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Width and height of every image of an index."""
-        with self.local(index_key) as file:
-            index = pq.read_table(file, columns=["width", "height"])
-        return index["width"].to_numpy(), index["height"].to_numpy()
-
-
-@dataclass(frozen=True)
-class StoredCheckpoint:
-    """A training's or scan's latest checkpoint among the objects, where any worker can go on from it."""
-
-    objects: Objects
-    key: str
-
-    def load(self) -> bytes | None:
-        try:
-            return self.objects.get(self.key)
-        except NotFoundError:
-            return None
-
-    def save(self, content: bytes) -> None:
-        self.objects.put(self.key, content)
-
-    def discard(self) -> None:
-        self.objects.delete(self.key)
 
 
 _runtime: Runtime | None = None
@@ -108,7 +60,9 @@ def open_runtime(settings: Settings) -> Runtime:
     """Connects this process; the workflows find the result through `runtime()`."""
     global _runtime
     catalog = open_catalog(settings)
-    _runtime = Runtime(settings, catalog, open_objects(settings), open_jobs(catalog.engine))
+    objects = open_objects(settings)
+    place = Place(objects, settings.data / "scratch", settings.device, settings.allow_torchscript)
+    _runtime = Runtime(settings, catalog, objects, place, open_jobs(catalog.engine))
     return _runtime
 
 
@@ -165,6 +119,11 @@ def reporter(
     return throttled(tell)
 
 
+def stages(model: type[Job], row_id: str) -> Stage:
+    """Stages of a job, told to its row."""
+    return lambda stage, message: reporter(model, row_id, stage, message)
+
+
 def throttled(report: Progress) -> Progress:
     """Passes on at most four reports a second, and the last."""
     last = time.monotonic()
@@ -177,6 +136,19 @@ def throttled(report: Progress) -> Progress:
             report(done, total)
 
     return passed
+
+
+def stored_dataset(dataset_id: str) -> Stored:
+    """What `ingest` recorded of a data set whose images are stored."""
+    with runtime().catalog.session() as session:
+        row = session.get_one(Dataset, dataset_id)
+        assert row.fingerprint is not None
+        assert row.index_key is not None
+        assert row.quarantine_key is not None
+        found = session.scalars(sa.select(Shard).where(Shard.dataset_id == dataset_id).order_by(Shard.ordinal))
+        shards = tuple(ShardRef(shard.key, shard.thumbnails_key, shard.first, shard.count) for shard in found)
+        sizes = row.samples, row.quarantined, row.bytes
+        return Stored(row.fingerprint, *sizes, row.index_key, row.quarantine_key, shards)
 
 
 def fields(row: Any, *names: str) -> dict[str, Any]:

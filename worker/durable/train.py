@@ -1,15 +1,14 @@
-"""The training job: the trainer on a manifest, with its metrics in the catalogue and its encoder among the objects."""
+"""The training job: a training on a manifest, with its metrics in the catalogue and its encoder among the objects."""
 
 from typing import Any
 
 from dbos import DBOS
 
-from tamis.encoders.names import encoder_place
 from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
-from tamis.store.schema import Manifest, Metric, Training
-from trainer.run import train_manifest
-from worker.durable.runtime import StoredCheckpoint, reported, reporter, runtime, step
+from tamis.store.schema import Curation, Manifest, Metric, Training
+from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset
+from worker.steps import train as steps
 
 
 @DBOS.workflow(name="training")
@@ -25,27 +24,20 @@ def train(training_id: str) -> None:
         row = session.get_one(Training, training_id)
         if row.result is not None:
             return
-        parameters, prefix = dict(row.parameters), session.get_one(Manifest, row.manifest_id).key
-    checkpoint = StoredCheckpoint(run.objects, checkpoint_key(workflow_id("training", training_id), "pt"))
-    with run.scratch() as folder:
-        for key in run.objects.list(f"{prefix}/"):
-            (folder / key.rsplit("/", 1)[1]).write_bytes(run.objects.get(key))
-        result = train_manifest(
-            folder,
-            folder / "out",
-            loss=parameters["loss"],
-            epochs=parameters["epochs"],
-            batch_size=parameters["batch_size"],
-            baseline=parameters["baseline"],
-            seed=parameters["seed"],
-            device=run.settings.device,
-            progress=reporter(Training, training_id, "train", "training SimCLR"),
-            on_metrics=lambda number, values: _record(training_id, number, values),
-            checkpoint=checkpoint,
-            shards=run.objects.get,
-        )
-        key = encoder_place(result.encoder_fingerprint)
-        run.objects.put_if_absent(key, result.encoder.read_bytes())
+        manifest = session.get_one(Manifest, row.manifest_id)
+        parameters, manifest_key = dict(row.parameters), manifest.key
+        dataset_id = session.get_one(Curation, manifest.curation_id).dataset_id
+    assert manifest_key is not None
+    checkpoint = run.place.checkpoint(checkpoint_key(workflow_id("training", training_id), "pt"))
+    key, result = steps.train(
+        run.place,
+        manifest_key,
+        stored_dataset(dataset_id),
+        parameters,
+        checkpoint,
+        reporter(Training, training_id, "train", "training SimCLR"),
+        lambda number, values: _record(training_id, number, values),
+    )
     with run.catalog.session() as session:
         row = session.get_one(Training, training_id, with_for_update=True)
         row.result = {**result.as_json(), "encoder": key}

@@ -1,0 +1,68 @@
+"""From images to one array of embeddings, a shard at a time; and the embedded blends beside it."""
+
+import io
+
+import numpy as np
+
+from tamis.curation.blends import Blends, blend_images, draw_parents
+from tamis.curation.curation import npy_bytes
+from tamis.ingest.shards import ShardRef, pick_images, read_shard
+from tamis.progress import Progress
+from worker.steps.encoder import embedder, loaded
+from worker.steps.ingest import Stored
+from worker.steps.place import Place
+from worker.steps.request import Request
+
+
+def embed_shard(place: Place, encoder: str, request: Request, shard: ShardRef, total: int, progress: Progress) -> str:
+    """Embeds a shard's images, unless that was done; returns the key of the features.
+
+    progress: counts images of all shards, `total`.
+    """
+    key = f"features/{loaded(place, encoder, request.views).fingerprint}/{_name(shard)}.npy"
+    if not place.objects.exists(key):
+        images = read_shard(place.objects.get(shard.key))
+        files, names = images["data"].to_pylist(), images["sample_id"].to_pylist()
+        features = embedder(place, encoder, request).of_images(
+            files, names, progress=lambda done, _: progress(shard.first + done, total)
+        )
+        place.objects.put_if_absent(key, npy_bytes(features))
+    progress(shard.first + shard.count, total)
+    return key
+
+
+def join_features(place: Place, features: list[str], count: int, dimension: int) -> str:
+    """One array, (count, dimension) float32, of all shards' features; returns its key."""
+    with place.scratch() as folder:
+        path = folder / "embeddings.npy"
+        joined = np.lib.format.open_memmap(path, "w+", np.float32, (count, dimension))
+        start = 0
+        for key in features:
+            part = np.load(io.BytesIO(place.objects.get(key)))
+            joined[start : start + len(part)] = part
+            start += len(part)
+        joined.flush()
+        return place.put_file("embeddings", path)
+
+
+def embed_blends(place: Place, encoder: str, request: Request, dataset: Stored) -> str:
+    """Blends images of a data set and embeds them, unless that was done; returns the key of their embeddings."""
+    key = f"blends/{loaded(place, encoder, request.views).fingerprint}/{dataset.fingerprint}-{request.seed}.npy"
+    if not place.objects.exists(key):
+        images = blend_images(
+            dataset.samples,
+            request.seed,
+            lambda rows: pick_images(dataset.shards, place.objects.get, rows),
+            embedder(place, encoder, request),
+        )
+        place.objects.put_if_absent(key, npy_bytes(np.asarray(images.embeddings)))
+    return key
+
+
+def load_blends(place: Place, key: str, count: int, seed: int) -> Blends:
+    """What `embed_blends` stored for a data set of `count` samples; which samples it blended follows from the seed."""
+    return Blends(*draw_parents(count, seed), np.load(io.BytesIO(place.objects.get(key))))
+
+
+def _name(shard: ShardRef) -> str:
+    return shard.key.rsplit("/", 1)[1].removesuffix(".parquet")

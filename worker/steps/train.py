@@ -1,0 +1,55 @@
+"""A training on a manifest whose images are in shards."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tamis.encoders.names import encoder_place
+from tamis.ingest.shards import read_shard
+from tamis.progress import Progress
+from trainer.run import TrainingResult, train_manifest
+from trainer.simclr import OnMetrics
+from worker.steps.ingest import Stored
+from worker.steps.place import Place, StoredCheckpoint
+
+
+def train(
+    place: Place,
+    manifest: str,
+    dataset: Stored,
+    settings: Mapping[str, Any],
+    checkpoint: StoredCheckpoint,
+    progress: Progress,
+    on_metrics: OnMetrics,
+) -> tuple[str, TrainingResult]:
+    """Trains on the manifest under the key `manifest`; returns the encoder's key, and what the training came to.
+
+    settings: of `train_manifest`, as values of JSON, and the device. checkpoint: for the caller to discard, once the
+    result is recorded.
+    """
+    given = {name: value for name, value in settings.items() if name != "device"}
+    with place.scratch() as folder:
+        for name, content in place.files(manifest).items():
+            (folder / name).write_bytes(content)
+        result = train_manifest(
+            folder,
+            folder / "out",
+            **given,
+            device=place.device_for(settings.get("device", "auto")),
+            progress=progress,
+            on_metrics=on_metrics,
+            checkpoint=checkpoint,
+            find=lambda sample_ids: stored_images(place, dataset, sample_ids),
+        )
+        key = encoder_place(result.encoder_fingerprint)
+        place.objects.put_if_absent(key, result.encoder.read_bytes())
+        return key, result
+
+
+def stored_images(place: Place, dataset: Stored, sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+    """Place and file of each sample among `sample_ids`, shard by shard."""
+    place_of = {name: number for number, name in enumerate(sample_ids)}
+    for shard in dataset.shards:
+        images = read_shard(place.objects.get(shard.key))
+        for name, data in zip(images["sample_id"].to_pylist(), images["data"], strict=True):
+            if name in place_of:
+                yield place_of[name], data.as_py()
