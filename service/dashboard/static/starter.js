@@ -18,7 +18,19 @@ const KINDS = {
 const EXAMPLES = { torchvision: "resnet18", timm: "vit_small_patch16_224.dino" };
 
 // What a request means that leaves a setting out; empty for what is chosen by the data.
-const DEFAULTS = { views: "1", epochs: "", classes: "", score: "blend", neighbours: "64", seed: "0" };
+const DEFAULTS = {
+  views: "1",
+  architecture: "",
+  image_size: "",
+  epochs: "",
+  steps: "",
+  classes: "",
+  score: "blend",
+  neighbours: "64",
+  device: "",
+  seed: "0",
+};
+const WORDS = ["architecture", "score", "device"];
 
 // `invalid` does not bubble: it is caught on its way down.
 const OPEN_WHEN_INVALID = { handleEvent: (event) => (event.currentTarget.open = true), capture: true };
@@ -168,21 +180,33 @@ class CurationStarter extends PageElement {
       <summary>More settings</summary>
       <div class="fields">
         ${of("embeddings") ? nothing : number("views", "Views", "Of each image; their features are averaged.", 1, 10)}
-        ${of("simclr") ? number("epochs", "Epochs", "Of training. Empty: by the number of images.", 1, 10000) : nothing}
+        ${of("simclr") ? this.training() : nothing}
         ${number("classes", "Classes (r + 1)", "Empty: estimated.", 2, 2 ** 31 - 1)}
-        ${field({
-          id: "score",
-          label: "Score",
-          hint: "blend: how much nearer an image is to blends of two images. band: the share of its pairs high in the band.",
-          control: html`<select id="score" name="score" aria-describedby="score-hint">
-            <option value="blend">blend</option>
-            <option value="band">band, the paper's</option>
-          </select>`,
-        })}
+        ${choice(
+          "score",
+          "Score",
+          "blend: how much nearer an image is to blends of two images. band: the share of its pairs high in the band.",
+          { blend: "blend", band: "band, the paper's" },
+        )}
         ${number("neighbours", "Neighbours", "Difficult partners listed of each image.", 1, 1024)}
+        ${of("embeddings") ? nothing : choice("device", "Device", "Of the worker.", { "": "its own", cpu: "cpu", cuda: "cuda" })}
         ${number("seed", "Seed", "Of every random choice.", 0, 2 ** 31 - 1)}
       </div>
     </details>`;
+  }
+
+  training() {
+    return [
+      choice("architecture", "Architecture", "small is quick on a CPU; the others are for a GPU.", {
+        "": "by device and images",
+        small: "small",
+        resnet18: "resnet18",
+        resnet50: "resnet50",
+      }),
+      number("image_size", "Image size", "Pixels of a side. Empty: by device and images.", 16, 1024),
+      number("epochs", "Epochs", "Of training. Empty: by the number of images.", 1, 10_000),
+      number("steps", "Steps", "Of training, in place of epochs.", 1, 10_000_000),
+    ];
   }
 }
 
@@ -207,12 +231,20 @@ function number(id, label, hint, min, max) {
   return field({ id, label, hint, control });
 }
 
+/** @param {Record<string, string>} options what each value is called */
+function choice(id, label, hint, options) {
+  const control = html`<select id=${id} name=${id} aria-describedby="${id}-hint">
+    ${Object.entries(options).map(([value, text]) => html`<option value=${value}>${text}</option>`)}
+  </select>`;
+  return field({ id, label, hint, control });
+}
+
 /** The settings that are not left as they are by default. @param {FormData} typed */
 function changed(typed) {
   const settings = {};
   for (const [name, value] of Object.entries(DEFAULTS)) {
     const given = typed.get(name);
-    if (given && given !== value) settings[name] = name === "score" ? given : Number(given);
+    if (given && given !== value) settings[name] = WORDS.includes(name) ? given : Number(given);
   }
   return settings;
 }
