@@ -12,6 +12,11 @@ def ignored(done: int, total: int) -> None:
     """The Progress that nobody looks at."""
 
 
+def counted_from(first: int, total: int, progress: Progress) -> Progress:
+    """For a part that begins after `first` of `total`: the Progress that tells the whole's."""
+    return lambda done, _: progress(first + done, total)
+
+
 # Before this, a rate says more about the start than about the job.
 SETTLED_SECONDS = 1.0
 

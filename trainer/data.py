@@ -35,6 +35,7 @@ MEMORY_LIMIT = 2**30
 # Encoded images held at once while they are decoded.
 WINDOW = 64
 NAMED = 5
+HINT = "Ingest the data set again."
 
 
 @dataclass(frozen=True)
@@ -50,39 +51,29 @@ class ImageSet:
     @classmethod
     def from_shards(
         cls,
-        shards: Iterable[bytes | Path],
+        shards: Iterable[tuple[Sequence[str], Pixels]],
         count: int,
         size: int,
         folder: Path,
         *,
-        progress: Progress | None = None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> "ImageSet":
-        """All images of a data set's shards, in order.
+        """All images of a data set's decoded shards, in order.
 
-        count: the number of images in all shards. size: S, the pixels of a side. folder: where pixels beyond
-        memory_limit bytes go, in a file that vanishes with the ImageSet. progress(done, count) counts decoded images.
-        Raises InputError when the shards hold another number of images, or one that is altered or cannot be decoded.
+        shards: as of `decode_shard`. count: the number of images in all shards. size: S, the pixels of a side. folder:
+        where pixels beyond memory_limit bytes go, in a file that vanishes with the ImageSet.
+        Raises InputError when the shards hold another number of images.
         """
         pixels = _buffer(count, size, folder, memory_limit)
         sample_ids: list[str] = []
-        sha256: list[str] = []
-
-        def found() -> Iterator[tuple[int, bytes]]:
-            for content in shards:
-                table = read_shard(content)
-                first = len(sample_ids)
-                sample_ids.extend(table["sample_id"].to_pylist())
-                sha256.extend(table["sha256"].to_pylist())
-                if len(sample_ids) > count:
-                    return
-                yield from ((first + row, data.as_py()) for row, data in enumerate(table["data"]))
-
-        hint = "Ingest the data set again."
-        _, altered = _fill(pixels, found(), sha256, progress)
+        for names, decoded in shards:
+            first = len(sample_ids)
+            sample_ids += names
+            if len(sample_ids) > count:
+                break
+            pixels[first : len(sample_ids)] = decoded
         if len(sample_ids) != count:
-            raise InputError(f"The shards do not hold {count} images.", hint)
-        _complain(sample_ids, [], altered, hint)
+            raise InputError(f"The shards do not hold {count} images.", HINT)
         return cls(pixels, tuple(sample_ids))
 
     @classmethod
@@ -101,13 +92,13 @@ class ImageSet:
 
         find: who has the images. images: the folder or archive the manifest was made of. Without either the manifest's
         URIs say where each image is: `file:///...`, with a fragment for the member of an archive, which is read once
-        and in order. The rest is as in `from_shards`.
+        and in order. progress(done, N) counts decoded images; the rest is as in `from_shards`.
         Raises InputError that names the first images which are missing or altered.
         """
         table = usable(manifest)
         sample_ids = table["sample_id"].to_pylist()
         if find is not None:
-            found, hint = find(sample_ids), "Ingest the data set again."
+            found, hint = find(sample_ids), HINT
         elif images is not None:
             found = _members(images, {name: row for row, name in enumerate(sample_ids)})
             hint = f"Is {images} what the manifest was made of?"
@@ -118,6 +109,20 @@ class ImageSet:
         seen, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
         _complain(sample_ids, np.flatnonzero(~seen).tolist(), altered, hint)
         return cls(pixels, tuple(sample_ids))
+
+
+def decode_shard(content: bytes | Path, size: int, progress: Progress | None = None) -> tuple[list[str], Pixels]:
+    """The ids of a shard's images, and their pixels, (n, 3, size, size) uint8. progress(done, n) counts them.
+
+    Raises InputError that names the images which are altered or cannot be decoded.
+    """
+    table = read_shard(content)
+    names = table["sample_id"].to_pylist()
+    pixels = np.zeros((len(names), 3, size, size), np.uint8)
+    found = ((row, data.as_py()) for row, data in enumerate(table["data"]))
+    _, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
+    _complain(names, [], altered, HINT)
+    return names, pixels
 
 
 def usable(manifest: Manifest) -> pa.Table:

@@ -152,9 +152,12 @@ class _Run:
             (out / "encoder.pt").write_bytes(place.objects.get(key))
         progress = self.stages("embed", "embedding images")
         features = [embed_shard(place, key, self.request, shard, dataset.samples, progress) for shard in dataset.shards]
-        dimension = loaded(place, key, views).encoder.dimension
+        found = loaded(place, key, views).encoder
         embeddings: str = self.cache.once(
-            "join", features, lambda: join_features(place, features, dataset.samples, dimension), lambda made: [made]
+            "join",
+            features,
+            lambda: join_features(place, features, dataset, found.spec, found.dimension),
+            lambda made: [made],
         )
         self.stages("embed", "embedding blends of images")
         blends = embed_blends(place, key, self.request, dataset)

@@ -71,15 +71,7 @@ class Embedder:
         def fill(place: npt.NDArray[np.uint8], row: int) -> None:
             place[:] = self._pixels(images[row], names[row])
 
-        features = self._features(len(images), fill, progress)
-        useless = np.flatnonzero(~(np.isfinite(features).all(1) & features.any(1)))
-        if len(useless):
-            listed = ", ".join(names[row] for row in useless[:NAMED]) + "..." * (len(useless) > NAMED)
-            raise InputError(
-                f"The encoder's features of {len(useless)} images are not numbers, or all zero: {listed}.",
-                "Leave these images out, or use another encoder.",
-            )
-        return features
+        return _useful(self._features(len(images), fill, progress), names)
 
     def of_blends(
         self,
@@ -99,8 +91,14 @@ class Embedder:
 
         return self._features(len(first), fill, None)
 
-    def of_pixels(self, pixels: npt.NDArray[np.uint8], progress: Progress | None = None) -> Features:
-        """(N, 3, S, S) uint8, in memory or mapped -> (N, d). Raises InputError for other pixels."""
+    def of_pixels(
+        self, pixels: npt.NDArray[np.uint8], names: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> Features:
+        """(N, 3, S, S) uint8, in memory or mapped -> (N, d). names, progress: as of `of_images`.
+
+        Raises InputError for other pixels, and where names are given that names an image of which the encoder makes no
+        numbers.
+        """
         size = self.encoder.spec.image_size
         if pixels.shape[1:] != (3, size, size) or pixels.dtype != np.uint8:
             raise InputError(
@@ -111,7 +109,8 @@ class Embedder:
         def fill(place: npt.NDArray[np.uint8], row: int) -> None:
             place[:] = pixels[row]
 
-        return self._features(len(pixels), fill, progress)
+        features = self._features(len(pixels), fill, progress)
+        return features if names is None else _useful(features, names)
 
     def of_batch(self, batch: torch.Tensor) -> torch.Tensor:
         """(B, 3, S, S) uint8 on the device -> (B, d) float32: the mean of the views' unit features, where there are."""
@@ -178,7 +177,18 @@ def embed(
     encoder: Encoder, pixels: npt.NDArray[np.uint8], device: str = "auto", progress: Progress | None = None
 ) -> Features:
     """`Embedder.of_pixels`, for one use of an encoder."""
-    return Embedder.of(encoder, device).of_pixels(pixels, progress)
+    return Embedder.of(encoder, device).of_pixels(pixels, progress=progress)
+
+
+def _useful(features: Features, names: Sequence[str]) -> Features:
+    useless = np.flatnonzero(~(np.isfinite(features).all(1) & features.any(1)))
+    if len(useless):
+        listed = ", ".join(names[row] for row in useless[:NAMED]) + "..." * (len(useless) > NAMED)
+        raise InputError(
+            f"The encoder's features of {len(useless)} images are not numbers, or all zero: {listed}.",
+            "Leave these images out, or use another encoder.",
+        )
+    return features
 
 
 def _folded(network: nn.Module) -> nn.Module:

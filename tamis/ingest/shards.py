@@ -67,6 +67,11 @@ class ShardRef:
     first: int
     count: int
 
+    @property
+    def name(self) -> str:
+        """The hash in its key."""
+        return self.key.rsplit("/", 1)[1].removesuffix(".parquet")
+
 
 @dataclass(frozen=True)
 class Ingested:

@@ -19,7 +19,7 @@ from tamis.errors import InputError
 from tamis.ingest.shards import ingest, read_shard
 from tamis.manifest import Manifest
 from tamis.sources import open_source
-from trainer.data import Find, ImageSet
+from trainer.data import Find, ImageSet, decode_shard
 from trainer.pairs import manifest_pairs
 from trainer.run import probe_checkpoint, train_manifest
 
@@ -92,7 +92,7 @@ def test_images_are_found_in_their_source_by_their_uris_and_in_shards(
     source: Path, stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
 ) -> None:
     index, objects, keys = stored
-    expected = ImageSet.from_shards([objects[key] for key in keys], DIGITS, 16, tmp_path)
+    expected = ImageSet.from_shards((decode_shard(objects[key], 16) for key in keys), DIGITS, 16, tmp_path)
     assert expected.sample_ids == tuple(index["sample_id"].to_pylist())
     manifest = manifest_of(index)
     in_shards = manifest_of(index, [f"tamis:{keys[0]}#{row}" for row in range(DIGITS)])

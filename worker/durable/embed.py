@@ -133,7 +133,7 @@ def join_features(curation_id: str, encoder_key: str, keys: list[str]) -> str:
     run = runtime()
     request, dataset_id = asked_of(curation_id)
     found = loaded(run.place, encoder_key, request.views)
-    count, dimension = stored_dataset(dataset_id).samples, found.encoder.dimension
+    dataset, dimension = stored_dataset(dataset_id), found.encoder.dimension
     row = Embedding(
         id=new_id("em"),
         dataset_id=dataset_id,
@@ -141,8 +141,8 @@ def join_features(curation_id: str, encoder_key: str, keys: list[str]) -> str:
         encoder_fingerprint=found.fingerprint,
         encoder_key=encoder_key,
         dimension=dimension,
-        count=count,
-        key=steps.join_features(run.place, keys, count, dimension),
+        count=dataset.samples,
+        key=steps.join_features(run.place, keys, dataset, found.encoder.spec, dimension),
     )
     try:
         with run.catalog.session() as session:

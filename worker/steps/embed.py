@@ -6,10 +6,12 @@ import numpy as np
 
 from tamis.curation.blends import Blends, blend_images, draw_parents
 from tamis.curation.curation import npy_bytes
+from tamis.encoders.spec import EncoderSpec
 from tamis.ingest.shards import ShardRef, pick_images, read_shard
-from tamis.progress import Progress
+from tamis.progress import Progress, counted_from
 from worker.steps.encoder import embedder, loaded
 from worker.steps.ingest import Stored
+from worker.steps.pixels import discard_pixels, kept
 from worker.steps.place import Place
 from worker.steps.request import Request
 
@@ -19,30 +21,35 @@ def embed_shard(place: Place, encoder: str, request: Request, shard: ShardRef, t
 
     progress: counts images of all shards, `total`.
     """
-    key = f"features/{loaded(place, encoder, request.views).fingerprint}/{_name(shard)}.npy"
+    found = loaded(place, encoder, request.views)
+    key = f"features/{found.fingerprint}/{shard.name}.npy"
     if not place.objects.exists(key):
-        images = read_shard(place.objects.get(shard.key))
-        files, names = images["data"].to_pylist(), images["sample_id"].to_pylist()
-        features = embedder(place, encoder, request).of_images(
-            files, names, progress=lambda done, _: progress(shard.first + done, total)
-        )
+        ready, onward = embedder(place, encoder, request), counted_from(shard.first, total, progress)
+        known = kept(place, shard, found.encoder.spec)
+        if known is not None:
+            features = ready.of_pixels(known[1], known[0], onward)
+        else:
+            images = read_shard(place.objects.get(shard.key))
+            features = ready.of_images(images["data"].to_pylist(), images["sample_id"].to_pylist(), onward)
         place.objects.put_if_absent(key, npy_bytes(features))
     progress(shard.first + shard.count, total)
     return key
 
 
-def join_features(place: Place, features: list[str], count: int, dimension: int) -> str:
-    """One array, (count, dimension) float32, of all shards' features; returns its key."""
+def join_features(place: Place, features: list[str], dataset: Stored, spec: EncoderSpec, dimension: int) -> str:
+    """One array, (N, dimension) float32, of all shards' features; returns its key. spec: of the encoder."""
     with place.scratch() as folder:
         path = folder / "embeddings.npy"
-        joined = np.lib.format.open_memmap(path, "w+", np.float32, (count, dimension))
+        joined = np.lib.format.open_memmap(path, "w+", np.float32, (dataset.samples, dimension))
         start = 0
         for key in features:
             part = np.load(io.BytesIO(place.objects.get(key)))
             joined[start : start + len(part)] = part
             start += len(part)
         joined.flush()
-        return place.put_file("embeddings", path)
+        key = place.put_file("embeddings", path)
+    discard_pixels(place, dataset, spec)
+    return key
 
 
 def embed_blends(place: Place, encoder: str, request: Request, dataset: Stored) -> str:
@@ -62,7 +69,3 @@ def embed_blends(place: Place, encoder: str, request: Request, dataset: Stored) 
 def load_blends(place: Place, key: str, count: int, seed: int) -> Blends:
     """What `embed_blends` stored for a data set of `count` samples; which samples it blended follows from the seed."""
     return Blends(*draw_parents(count, seed), np.load(io.BytesIO(place.objects.get(key))))
-
-
-def _name(shard: ShardRef) -> str:
-    return shard.key.rsplit("/", 1)[1].removesuffix(".parquet")

@@ -13,9 +13,11 @@ from tamis.encoders.inference import Embedder
 from tamis.encoders.loading import Read, load_named
 from tamis.encoders.names import EncoderName, encoder_place
 from tamis.encoders.spec import choose_spec
+from tamis.progress import counted_from
 from trainer.data import ImageSet
 from trainer.simclr import Recipe, train_simclr
 from worker.steps.ingest import Stored, image_sizes
+from worker.steps.pixels import decoded
 from worker.steps.place import Objects, Place, Stage
 from worker.steps.request import Request
 
@@ -59,9 +61,10 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
     if place.objects.exists(key):
         return key
     with place.scratch() as folder:
-        contents = (place.objects.get(shard.key) for shard in dataset.shards)
         decoding = stage("decode", "decoding images for training")
-        images = ImageSet.from_shards(contents, dataset.samples, spec.image_size, folder, progress=decoding)
+        count = dataset.samples
+        shards = (decoded(place, each, spec, counted_from(each.first, count, decoding)) for each in dataset.shards)
+        images = ImageSet.from_shards(shards, count, spec.image_size, folder)
         encoder = train_simclr(
             images,
             spec,
