@@ -19,11 +19,11 @@ from tamis.errors import InputError
 from tamis.scan.histogram import Histogram, exact_edges
 from tamis.scan.pairs import choose_method, computes_bf16, pair_scan, seconds_needed
 from tamis.scan.rows import Rows
-from tamis.scan.task import Method, Task
+from tamis.scan.task import Method, Shape, Task
 
 log = logging.getLogger("tamis.curation.plan")
 
-# With `exact="auto"`, all pairs are compared where that takes no longer than this.
+# With `exact="auto"`, all pairs are compared where that takes a slow device of this kind no longer than this.
 EXACT_SECONDS = 1800.0
 BINS = 2048
 SCOUT = 8192
@@ -81,9 +81,11 @@ def plan_from_content(content: bytes) -> Plan:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays: dict[str, npt.NDArray[Any]] = dict(stored)
     state = json.loads(str(arrays["state"]))
+    method = state["method"]
+    shape = method["shape"] and Shape(**method["shape"])
     return Plan(
         Task(**state["task"], profile_edges=arrays["profile_edges"], columns=arrays.get("columns")),
-        Method(**state["method"]),
+        Method(method["device"], method["bf16"], shape),
         state["classes"],
         state["criteria"],
         arrays["cluster"],
@@ -117,7 +119,7 @@ def make_plan(
     # A small scan tells where the band lies, so that the large one can look inside it while it counts.
     sketch = pair_scan(rows.unit(sampled(len(rows), SCOUT, np.random.default_rng(seed))), k=0).histogram
     edges = _profile_edges(sketch, exact_edges(BINS, bf16=computes_bf16(len(rows))))
-    method = choose_method(rows, device, min(neighbours, len(rows)) + len(edges))
+    method = choose_method(rows, device, neighbours, len(edges))
     task = Task(
         neighbours,
         low=edge_at(sketch, pos_low, edges),
@@ -149,11 +151,10 @@ def _columns(
     if reference < 1:
         raise InputError(f"reference is {reference}.", "Use the number of samples to compare each one with.")
     if exact == "auto":
-        seconds = seconds_needed(rows, None, method)
-        if seconds <= EXACT_SECONDS:
-            log.info("comparing all pairs of %d samples, about %.0f s", count, seconds)
+        if seconds_needed(rows, None, method) <= EXACT_SECONDS:
+            log.info("comparing all pairs of %d samples", count)
             return None
-        log.info("all pairs of %d samples would take %.0f s: comparing each with %d", count, seconds, reference)
+        log.info("all pairs of %d samples are too many: comparing each with %d", count, reference)
     return sampled(count, reference, np.random.default_rng(seed))
 
 

@@ -5,20 +5,19 @@ Products are of float16 and add up in float32, so that counts are exact at every
 two additions in the device's memory a pair, several times what all the rest does.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tamis.errors import InputError
 from tamis.progress import Progress
 from tamis.scan import gpu_kernels as kernels
 from tamis.scan.gpu_candidates import Candidates, Operands
 from tamis.scan.rows import Rows
-from tamis.scan.task import Found, Task
+from tamis.scan.task import Found, Shape, Task
 
 Tile: TypeAlias = tuple[int, int]
 
@@ -32,38 +31,25 @@ GROUP = 1024
 SHARED_BINS = 8192
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How the kernel cuts up its work: squares of `block`, tiles of (rows, columns), products `depth` long; `warps` and
-    pipeline `stages` of a thread block, and how many of those a processor holds at once."""
-
-    rows: int
-    columns: int
-    depth: int
-    warps: int
-    stages: int
-    resident: int
-    block: int = 8192
-
-
-# Compiled for sm_90 these spill hardly any registers. Two thread blocks on a processor: one counts, one multiplies.
-SHAPES = (Shape(128, 128, 64, 4, 3, 2), Shape(128, 256, 64, 8, 3, 1), Shape(256, 128, 64, 8, 3, 1))
+# Compiled for sm_90 it spills hardly any registers. Two thread blocks on a processor: one counts, one multiplies.
+LARGE_SHAPE = Shape(128, 128, 64, 4, 3, 2)
 # The additions of a profile need more registers.
 PROFILE_SHAPE = Shape(128, 128, 64, 8, 3, 1)
 # Thread blocks of other GPUs than the data centres', which have these compute capabilities, lack the memory for that.
 SMALL_SHAPE, LARGE = Shape(64, 64, 32, 4, 2, 2), {(8, 0), (9, 0), (10, 0), (10, 3)}
-# From so many samples on, the fastest shape is found by trying.
-TRIED_FROM = 2**16
 
 
 class Scan:
     """Accumulates tiles. Neither their order nor how they are shared out among several scans changes the result."""
 
-    def __init__(
-        self, rows: Rows, task: Task, device: torch.device, *, shape: Shape | None = None, hits: int = HITS
-    ) -> None:
-        """hits: words of hits that there is room for; where more are found, the work is done again in parts."""
-        self._task, self._device = task, device
+    def __init__(self, rows: Rows, task: Task, device: torch.device, shape: Shape, *, hits: int = HITS) -> None:
+        """hits: words of hits that there is room for; where more are found, the work is done again in parts.
+
+        Raises InputError for a shape that this GPU has no room for.
+        """
+        if shape != SMALL_SHAPE and _capability(device) not in LARGE:
+            raise InputError("The scan was planned for a larger GPU.", "Give workers that scan GPUs of one kind.")
+        self._task, self._device, self._shape = task, device, shape
         self._operands = Operands(rows, task, device)
         self._candidates = Candidates(task, self._operands)
         slots = task.bins + 2 * kernels.margin(task.bins)
@@ -71,11 +57,9 @@ class Scan:
         bins = 0 if task.profile_of_bin is None else int(task.profile_of_bin.max()) + 1
         self._profile = torch.zeros((len(rows), bins), dtype=torch.int32, device=device)
         self._profile_of = _with_margins(task, device)
-        most = max(tried.rows * tried.columns // 32 for tried in (*SHAPES, PROFILE_SHAPE))
-        self._room = max(most, min(hits, HITS_A_ROW * len(rows)))
+        self._room = max(shape.rows * shape.columns // 32, min(hits, HITS_A_ROW * len(rows)))
         self._hit_place = torch.empty(self._room, dtype=torch.int64, device=device)
         self._hit_word = torch.empty(self._room, dtype=torch.int32, device=device)
-        self._shape = shape or self._fastest()
         self._group = 1
 
     def tiles(self) -> list[Tile]:
@@ -124,7 +108,7 @@ class Scan:
 
     def _add(self, blocks: torch.Tensor, first: int, last: int, *, counting: bool) -> int:
         """Adds the blocks' tiles from `first` to before `last`; returns how many words of hits there were."""
-        words = self._multiply(blocks, first, last, self._shape, counting)
+        words = self._multiply(blocks, first, last, counting)
         if words <= self._room:
             parts = (slice(start, min(start + COMPARED, words)) for start in range(0, words, COMPARED))
             self._candidates.offer(self._pairs(self._hit_place[part], self._hit_word[part]) for part in parts)
@@ -134,13 +118,12 @@ class Scan:
             self._add(blocks, middle, last, counting=False)
         return words
 
-    def _multiply(self, blocks: torch.Tensor, first: int, last: int, shape: Shape, counting: bool) -> int:
-        operands, task = self._operands, self._task
+    def _multiply(self, blocks: torch.Tensor, first: int, last: int, counting: bool) -> int:
+        operands, task, shape = self._operands, self._task, self._shape
         hit_count = torch.zeros(1, dtype=torch.int64, device=self._device)
         shared = self._device.type == "cuda" and task.bins <= SHARED_BINS
-        _, processors, _ = _device(self._device)
         declare, count = kernels.shared_counting(task.bins) if shared else ("", "")
-        kernels.scan_tiles[(min(last - first, shape.resident * processors),)](
+        kernels.scan_tiles[(min(last - first, shape.resident * _processors(self._device)),)](
             kernels.TensorDescriptor.from_tensor(operands.rows, [shape.rows, shape.depth]),
             kernels.TensorDescriptor.from_tensor(operands.columns, [shape.columns, shape.depth]),
             self._candidates.cut,
@@ -183,30 +166,16 @@ class Scan:
         row = place[which] // words_in_row
         return row, place[which] % words_in_row * 32 + column
 
-    def _fastest(self) -> Shape:
-        """The shape that is fastest on this device, tried on some squares of the matrix."""
-        name, _, large = _device(self._device)
-        if not large:
-            return SMALL_SHAPE
-        if self._profile.shape[1]:
-            return PROFILE_SHAPE
-        if min(self._operands.counts) < TRIED_FROM:
-            return SHAPES[0]
-        kind = name, self._operands.rows.shape[1]
-        if kind not in _fastest_shapes:
-            _fastest_shapes[kind] = min(SHAPES, key=self._seconds)
-        return _fastest_shapes[kind]
 
-    def _seconds(self, shape: Shape) -> float:
-        # Above the diagonal, where all tiles are wanted.
-        squares = [(0, column) for column in range(shape.block, TRIED_FROM, shape.block)]
-        work = torch.tensor(squares, dtype=torch.int32, device=self._device), 0, len(squares) * _tiles_a_block(shape)
-        self._multiply(*work, shape, counting=True)  # compiles
-        start = time.perf_counter()
-        self._multiply(*work, shape, counting=True)  # returns when done
-        taken = time.perf_counter() - start
-        self._counts.zero_()
-        return taken
+def shape_for(device: torch.device, *, profile: bool) -> Shape:
+    """The shape to scan in: it follows from the kind of GPU and the task alone.
+
+    The order in which a product adds up may be the shape's, and a pair at the edge of a bin then falls on one side or
+    the other, so that equal scans need equal shapes.
+    """
+    if _capability(device) not in LARGE:
+        return SMALL_SHAPE
+    return PROFILE_SHAPE if profile else LARGE_SHAPE
 
 
 def memory_needed(rows: Rows, numbers: int) -> int:
@@ -221,15 +190,18 @@ def memory_free(device: torch.device) -> int:
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
-_fastest_shapes: dict[tuple[str, int], Shape] = {}
+def memory_of(device: torch.device) -> int:
+    """Bytes that the GPU has."""
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
-def _device(device: torch.device) -> tuple[str, int, bool]:
-    """Its name, how many processors it has, and whether it has room for large tiles."""
-    if device.type != "cuda":
-        return "interpreter", 1, True
-    found = torch.cuda.get_device_properties(device)
-    return found.name, found.multi_processor_count, (found.major, found.minor) in LARGE
+def _capability(device: torch.device) -> tuple[int, int]:
+    """The GPU's compute capability; in the interpreter that of one which has room for every shape."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+
+
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _tiles_a_block(shape: Shape) -> int:

@@ -25,8 +25,11 @@ from tamis.scan.task import Method, Task
 FLOAT32_LIMIT = 8192
 # With a checkpoint: tiles between two looks at the clock, and seconds between two saves.
 PORTION, SAVE_SECONDS = 512, 60.0
-# Rows of the square product that is timed to tell how long a scan will take.
-TIMED = {"cpu": 1024, "cuda": 8192}
+# What a scan is taken to do a second, in pairs times dimensions, each pair costing OVERHEAD dimensions more for all but
+# its product: what two cores do in float32 and in bf16 (docs/pair-scan.md), and a tenth of what a small GPU's matrix
+# units would. Never timed, so that what is decided by it is the same on every machine of a kind.
+PACE = {"float32": 3e10, "bf16": 1e11, "cuda": 5e12}
+OVERHEAD = 128
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ def pair_scan(
     rows = as_rows(embeddings)
     low, high = -2.0 if sim_low is None else sim_low, 2.0 if sim_high is None else sim_high
     task = Task(k, low, high, bins, profile_edges, None if reference is None else np.unique(reference))
-    numbers = min(k, len(rows)) + (0 if profile_edges is None else len(profile_edges))
-    return scan_all(rows, task, choose_method(rows, device, numbers), progress, checkpoint)
+    method = choose_method(rows, device, k, 0 if profile_edges is None else len(profile_edges))
+    return scan_all(rows, task, method, progress, checkpoint)
 
 
 def scan_all(
@@ -129,28 +132,27 @@ def merge_parts(rows: Rows, task: Task, method: Method, contents: Iterable[bytes
     return prepared.result()
 
 
-def choose_method(rows: Rows, device: str, numbers: int) -> Method:
-    """How to scan here. numbers: how many a sample the result has. Raises InputError for a device that cannot."""
-    target = _scan_device(device, rows, numbers)
-    return Method(str(target), bf16=target.type == "cpu" and computes_bf16(len(rows)))
+def choose_method(rows: Rows, device: str, k: int, profile_edges: int = 0) -> Method:
+    """How to scan here for k partners and so many edges of a profile.
+
+    It follows from the kind of device and the size of the data, never from a timing or from what else runs there, so
+    that equal inputs give equal bytes. Raises InputError for a device that cannot.
+    """
+    target = _scan_device(device, rows, min(k, len(rows)) + profile_edges)
+    if target.type == "cpu":
+        return Method("cpu", bf16=computes_bf16(len(rows)))
+    from tamis.scan.gpu import shape_for
+
+    return Method(str(target), bf16=False, shape=shape_for(target, profile=profile_edges > 0))
 
 
 def seconds_needed(rows: Rows, columns: int | None, method: Method) -> float:
-    """About how long a scan takes here: all its products by the time that one takes now, and as much again for all
-    else. columns: how many samples all are compared with; None for all."""
+    """About how long a scan takes on a slow device of this kind. columns: how many samples all are compared with; None
+    for all."""
     count = len(rows)
-    target = torch.device(method.device)
-    dtype = torch.float16 if target.type == "cuda" else torch.bfloat16 if method.bf16 else torch.float32
-    size = TIMED[target.type]
-    square = torch.ones((size, rows.dimension), dtype=dtype, device=target)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        # Read, so that a GPU has done it.
-        torch.mm(square, square.T)[0, 0].item()
-        times.append(time.perf_counter() - start)
-    squares = count * (count / 2 if columns is None else columns) / size**2
-    return 2 * min(times) * squares
+    pairs = count * (count / 2 if columns is None else columns)
+    pace = PACE["bf16" if method.bf16 else "float32" if method.device == "cpu" else "cuda"]
+    return pairs * (rows.dimension + OVERHEAD) / pace
 
 
 def computes_bf16(count: int) -> bool:
@@ -230,7 +232,8 @@ def _prepare(rows: Rows, task: Task, method: Method) -> _Prepared:
     else:
         from tamis.scan.gpu import Scan as GpuScan  # brings Triton
 
-        scan = GpuScan(rows, task, resolve_device(method.device))
+        assert method.shape is not None  # `choose_method` gives one to every GPU
+        scan = GpuScan(rows, task, resolve_device(method.device), method.shape)
     return _Prepared(scan, histogram, task.profile_edges, identity.hexdigest())
 
 
@@ -239,17 +242,23 @@ def _scan_device(device: str, rows: Rows, numbers: int) -> torch.device:
     target = resolve_device(device)
     if target.type != "cuda" or (device == "auto" and len(rows) <= FLOAT32_LIMIT):
         return torch.device("cpu")
-    problem = None
     if find_spec("triton") is None:
-        problem = "Triton is not installed."
-    else:
-        from tamis.scan.gpu import memory_free, memory_needed
+        return _unless_asked(device, "Triton is not installed.")
+    from tamis.scan.gpu import memory_free, memory_needed, memory_of
 
-        needed, free = memory_needed(rows, numbers), memory_free(target)
-        if needed > free:
-            problem = f"The scan needs {needed >> 20:,} MiB of the GPU's memory, and {free >> 20:,} MiB are free."
-    if problem is None:
-        return target
+    needed, room = memory_needed(rows, numbers), memory_of(target)
+    needs = f"The scan needs {needed >> 20:,} MiB of the GPU's memory, "
+    if needed > room:
+        return _unless_asked(device, needs + f"which has {room >> 20:,} MiB.")
+    if needed > (free := memory_free(target)):
+        raise InputError(
+            needs + f"and {free >> 20:,} MiB are free.", "Wait for what else runs there, or use device cpu."
+        )
+    return target
+
+
+def _unless_asked(device: str, problem: str) -> torch.device:
+    """The CPU, unless the GPU was asked for by name."""
     if device == "auto":
         return torch.device("cpu")
     raise InputError(problem, "Use device cpu.")

@@ -40,11 +40,29 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How a GPU's kernel cuts up its work: squares of `block`, tiles of (rows, columns), products `depth` long; `warps`
+    and pipeline `stages` of a thread block, and how many of those a processor holds at once."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    resident: int
+    block: int = 8192
+
+
+@dataclass(frozen=True)
 class Method:
-    """How to find it: on the `cpu`, in bf16 or in float32, or on a CUDA device. All parts of one scan need the same."""
+    """How to find it: on the `cpu`, in bf16 or in float32, or on a GPU (`cuda`) in tiles of a shape.
+
+    All parts of one scan need the same, for the last bit of a product may vary with it.
+    """
 
     device: str
     bf16: bool
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)

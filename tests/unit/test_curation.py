@@ -1,6 +1,7 @@
 """Curation on made data whose difficult examples are known, and the promises of its result."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from tamis import InputError
 from tamis.checkpoint import FileCheckpoint
 from tamis.curation.curation import assemble, curation_from_files
 from tamis.curation.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
-from tamis.curation.plan import make_plan, plan_from_content
-from tamis.scan.pairs import merge_parts, scan_part
+from tamis.curation.plan import EXACT_SECONDS, make_plan, plan_from_content
+from tamis.scan.pairs import merge_parts, scan_part, seconds_needed
 from tamis.scan.rows import Rows
+from tamis.scan.task import Method, Shape
 
 CLASSES, EACH, MIXED = 6, 60, 12
+SHAPE = Shape(64, 128, 64, 4, 2, 2)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +176,31 @@ def test_auto_compares_all_pairs_where_time_allows_and_says_so(
     monkeypatch.setattr("tamis.curation.plan.EXACT_SECONDS", 0.0)
     assert not tamis.curate(rows, classes=2, reference=100).histogram.exact
     assert [message.split(" of ")[0] for message in caplog.messages] == ["comparing all pairs", "all pairs"]
+
+
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [
+        (Method("cpu", bf16=False), 411_000),
+        (Method("cpu", bf16=True), 750_000),
+        (Method("cuda", bf16=False, shape=SHAPE), 5_300_000),
+    ],
+)
+def test_how_many_samples_auto_compares_exactly_is_as_documented(method: Method, most: int) -> None:
+    rows = Rows(np.random.default_rng(0).standard_normal((1000, 512)).astype(np.float32))
+    # It grows as the square of the number.
+    assert 1000 * (EXACT_SECONDS / seconds_needed(rows, None, method)) ** 0.5 == pytest.approx(most, rel=0.01)
+
+
+def test_the_method_is_part_of_the_plan_the_result_and_the_manifest(
+    curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
+) -> None:
+    method = {"device": "cpu", "bf16": False, "shape": None}
+    assert curation_from_files(curation.files()).method == method
+    assert curation.select().description["parameters"]["method"] == method
+    plan = make_plan(Rows(embeddings), CLASSES, "auto", 0.95, 20, "cpu")
+    on_gpu = replace(plan, method=Method("cuda:1", bf16=False, shape=SHAPE))
+    assert plan_from_content(on_gpu.content()).method == on_gpu.method
 
 
 @pytest.mark.parametrize("strategy", ["remove", "margin", "temperature", "combined"])

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from tamis import InputError, pair_scan
+from tamis.checkpoint import FileCheckpoint
 from tamis.scan import gpu, gpu_candidates
 from tamis.scan.cpu import Scan as CpuScan
-from tamis.scan.gpu import PROFILE_SHAPE, SHAPES, SMALL_SHAPE, Scan, Shape
+from tamis.scan.gpu import LARGE, LARGE_SHAPE, PROFILE_SHAPE, SMALL_SHAPE, Scan, shape_for
+from tamis.scan.pairs import choose_method, merge_parts, scan_all, scan_part
 from tamis.scan.rows import Rows
-from tamis.scan.task import Found, Task
+from tamis.scan.task import Found, Method, Shape, Task
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and "TRITON_INTERPRET" not in os.environ else "cpu")
 
@@ -85,20 +87,53 @@ def test_neighbours_and_histogram_equal_the_oracle(count: int, dimension: int) -
     assert np.abs(found.counts - np.histogram(products, EDGES)[0]).sum() <= 2 * close.sum()
 
 
-def test_the_shapes_that_a_gpu_uses_find_the_same() -> None:
-    embeddings = random_rows(600)
-    expected = scan(embeddings, task(5))
-    for shape in (*SHAPES, PROFILE_SHAPE, SMALL_SHAPE):
-        # On a GPU as they are; the interpreter takes too long to pass over the tiles that are beyond the samples.
-        fitting = shape if DEVICE.type == "cuda" else replace(shape, block=512)
-        assert_same(scan(embeddings, task(5), shape=fitting), expected)
+def test_every_shape_finds_the_same_and_counts_alike_what_is_on_no_edge() -> None:
+    random, signs = random_rows(600), np.sign(random_rows(600, seed=1))
+    shapes = (SHAPE, LARGE_SHAPE, PROFILE_SHAPE, SMALL_SHAPE)
+    # On a GPU as they are; the interpreter takes too long to pass over the tiles that are beyond the samples.
+    shapes = shapes if DEVICE.type == "cuda" else tuple(replace(shape, block=512) for shape in shapes)
+    # Similarities of rows of ones and minus ones are sums without rounding, in whatever order.
+    expected = scan(random, task(5)), scan(signs, task(5))
+    for shape in shapes:
+        found = scan(random, task(5), shape=shape)
+        assert_same(replace(found, counts=expected[0].counts), expected[0])
+        assert_same(scan(signs, task(5), shape=shape), expected[1])
 
 
-def test_the_fastest_shape_is_found_by_trying_and_nothing_tried_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings = random_rows(800)
-    monkeypatch.setattr(gpu, "SHAPES", (SHAPE, replace(SHAPE, rows=128)))
-    monkeypatch.setattr(gpu, "TRIED_FROM", 800)
-    assert_same(scan(embeddings, task(5), shape=None), scan(embeddings, task(5)))
+@pytest.mark.parametrize("capability", [(8, 0), (8, 6), (9, 0), (12, 0)])
+def test_the_shape_follows_from_the_kind_of_gpu_and_the_task(
+    capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    chosen = [shape_for(torch.device("cuda"), profile=profile) for profile in (False, True)]
+    assert chosen == ([LARGE_SHAPE, PROFILE_SHAPE] if capability in LARGE else [SMALL_SHAPE] * 2)
+
+
+@pytest.mark.parametrize(("shape", "squares"), [(SHAPE, 10), (replace(SHAPE, rows=128, block=512), 3)])
+def test_a_scan_and_all_its_parts_take_the_shape_of_the_method(
+    shape: Shape, squares: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tamis.scan.pairs.resolve_device", lambda device: DEVICE)
+    rows, of, method = Rows(random_rows(800)), task(5), Method("cuda", bf16=False, shape=shape)
+    seen: list[tuple[int, int]] = []
+    whole = scan_all(rows, of, method, lambda *counts: seen.append(counts))
+    assert seen[-1] == (squares, squares)
+    checkpoints = [FileCheckpoint(tmp_path / f"{part}.npz") for part in range(3)]
+    for part, checkpoint in enumerate(checkpoints):
+        scan_part(rows, of, method, part, 3, checkpoint)
+    contents = [checkpoint.load() or b"" for checkpoint in checkpoints]
+    expected = scan(random_rows(800), of, shape=shape)
+    for found in (whole, merge_parts(rows, of, method, contents)):
+        assert_same(Found(found.indices, found.similarities, found.histogram.counts, found.profile), expected)
+    with pytest.raises(InputError, match="another scan"):
+        merge_parts(rows, of, replace(method, shape=SMALL_SHAPE), contents)
+
+
+def test_a_shape_that_a_gpu_has_no_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "LARGE", set())
+    with pytest.raises(InputError, match="larger GPU"):
+        scan(random_rows(10), task(1))
+    scan(random_rows(10), task(1), shape=SMALL_SHAPE)
 
 
 def test_rows_whose_cosines_are_known_are_counted_where_they_belong() -> None:
@@ -291,6 +326,33 @@ else:
             pair_scan(random_rows(10), device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("device", "size", "free", "chosen"),
+    [
+        ("auto", 2**36, 2**36, "cuda"),
+        ("auto", 2**20, 2**20, "cpu"),
+        ("cuda", 2**20, 2**20, "the GPU's memory, which has"),
+        # What else runs there decides nothing but whether there is an answer.
+        ("auto", 2**36, 2**20, "are free"),
+        ("cuda", 2**36, 2**20, "are free"),
+    ],
+)
+def test_the_gpus_size_decides_where_to_scan_and_not_what_is_free(
+    device: str, size: int, free: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tamis.scan.pairs.resolve_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr("tamis.scan.pairs.find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(gpu, "memory_of", lambda device: size)
+    monkeypatch.setattr(gpu, "memory_free", lambda device: free)
+    rows = Rows(random_rows(9000, 2))
+    if " " in chosen:
+        with pytest.raises(InputError, match=chosen):
+            choose_method(rows, device, 4)
+    else:
+        assert choose_method(rows, device, 4).device == chosen
+
+
 COMPILES = """
 import re, subprocess, sys
 from pathlib import Path
@@ -298,42 +360,41 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from tamis.scan import gpu_kernels as kernels
-from tamis.scan.gpu import SHAPES
+from tamis.scan.gpu import LARGE_SHAPE as shape
 
 declare, count = kernels.shared_counting(2048)
-for shape in SHAPES:
-    constants = dict(
-        BINS=2048, MARGIN=kernels.margin(2048), PROFILE=0, SYMMETRIC=True, COUNTING=True, DECLARE=declare, COUNT=count,
-        BLOCK=shape.block, BM=shape.rows, BN=shape.columns, BK=shape.depth,
-    )
-    pointers = dict(
-        row_cut="fp32", column_cut="fp32", own_column="i32", blocks="i32", counts="i64", profile="i32",
-        profile_of="i32", hit_count="i64", hit_place="i64", hit_word="i32",
-    )
-    names = kernels.scan_tiles.arg_names
-    types = {name: "fp32" if name == "high" else "i32" for name in names}
-    types |= {name: "*" + kind for name, kind in pointers.items()} | dict.fromkeys(constants, "constexpr")
-    types["rows"] = f"tensordesc<fp16[{shape.rows}, {shape.depth}]>"
-    types["columns"] = f"tensordesc<fp16[{shape.columns}, {shape.depth}]>"
-    aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, "dimension")}
-    fixed = {(names.index(name),): value for name, value in constants.items()}
-    built = triton.compile(
-        ASTSource(kernels.scan_tiles, types, fixed, aligned),
-        target=GPUTarget("cuda", 90, 32),
-        options={"num_warps": shape.warps, "num_stages": shape.stages},
-    )
-    binary = Path(sys.argv[1])
-    binary.write_bytes(built.asm["cubin"])
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    read = lambda option: subprocess.run([tool, option, binary], check=True, capture_output=True, text=True).stdout
-    resources, code = read("-res-usage"), read("-sass")
-    print(shape, resources)
-    assert int(re.search(r"STACK:(\\d+)", resources)[1]) <= 32
-    assert "HGMMA" in code and "UTMALDG" in code and "ATOMS" in code
-    # The counters are the kernel's own beside Triton's; both have to fit as often as is said.
-    shared = built.metadata.shared + int(re.search(r"SHARED:(\\d+)", resources)[1])
-    assert shape.resident * shared <= 227 * 1024
-    assert shape.resident * shape.warps * 32 * int(re.search(r"REG:(\\d+)", resources)[1]) <= 2**16
+constants = dict(
+    BINS=2048, MARGIN=kernels.margin(2048), PROFILE=0, SYMMETRIC=True, COUNTING=True, DECLARE=declare, COUNT=count,
+    BLOCK=shape.block, BM=shape.rows, BN=shape.columns, BK=shape.depth,
+)
+pointers = dict(
+    row_cut="fp32", column_cut="fp32", own_column="i32", blocks="i32", counts="i64", profile="i32",
+    profile_of="i32", hit_count="i64", hit_place="i64", hit_word="i32",
+)
+names = kernels.scan_tiles.arg_names
+types = {name: "fp32" if name == "high" else "i32" for name in names}
+types |= {name: "*" + kind for name, kind in pointers.items()} | dict.fromkeys(constants, "constexpr")
+types["rows"] = f"tensordesc<fp16[{shape.rows}, {shape.depth}]>"
+types["columns"] = f"tensordesc<fp16[{shape.columns}, {shape.depth}]>"
+aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, "dimension")}
+fixed = {(names.index(name),): value for name, value in constants.items()}
+built = triton.compile(
+    ASTSource(kernels.scan_tiles, types, fixed, aligned),
+    target=GPUTarget("cuda", 90, 32),
+    options={"num_warps": shape.warps, "num_stages": shape.stages},
+)
+binary = Path(sys.argv[1])
+binary.write_bytes(built.asm["cubin"])
+tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+read = lambda option: subprocess.run([tool, option, binary], check=True, capture_output=True, text=True).stdout
+resources, code = read("-res-usage"), read("-sass")
+print(shape, resources)
+assert int(re.search(r"STACK:(\\d+)", resources)[1]) <= 32
+assert "HGMMA" in code and "UTMALDG" in code and "ATOMS" in code
+# The counters are the kernel's own beside Triton's; both have to fit as often as is said.
+shared = built.metadata.shared + int(re.search(r"SHARED:(\\d+)", resources)[1])
+assert shape.resident * shared <= 227 * 1024
+assert shape.resident * shape.warps * 32 * int(re.search(r"REG:(\\d+)", resources)[1]) <= 2**16
 """
 
 
