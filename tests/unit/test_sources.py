@@ -37,7 +37,7 @@ from tamis.errors import InputError
 from tamis.ingest.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
 from tamis.sources.tar_archive import SMALL
-from tamis.sources.tar_headers import DamagedTar, members
+from tamis.sources.tar_headers import BLOCK, DamagedTar, members
 
 
 def test_every_container_gives_bytes_and_folder_names_as_labels(opener: Callable[[Files], Source]) -> None:
@@ -322,9 +322,9 @@ def test_long_names_are_read_from_tars_of_every_kind(form: int) -> None:
 
 
 def test_a_tar_that_ends_early_is_an_error_wherever_it_was_cut() -> None:
-    content = tar_bytes({"1.png": png(), "2.png": os.urandom(700)})[: -tarfile.RECORDSIZE // 2]
+    content = tar_bytes({"1.png": png(), "2.png": os.urandom(700)})[: -10 * BLOCK]
     content = content.rstrip(b"\0")
-    for length in range(tarfile.BLOCKSIZE, len(content) + 1, 64):
+    for length in range(BLOCK, len(content) + 1, 64):
         with pytest.raises(InputError, match="ends early"):
             list(upload(content[:length]))
 
@@ -350,7 +350,7 @@ def test_a_tar_header_is_read_as_the_standard_library_reads_it(
     info = tarfile.TarInfo(name)
     info.size, info.type = size, kind
     try:
-        header = bytearray(info.tobuf(form)[-tarfile.BLOCKSIZE :])
+        header = bytearray(info.tobuf(form)[-BLOCK:])
     except ValueError:
         return
     for place, value in edits:
@@ -425,7 +425,7 @@ def test_times_in_the_headers_of_an_incremental_tar_are_no_part_of_names() -> No
     folder, image = tarfile.TarInfo("cat/"), tarfile.TarInfo("cat/1.png")
     folder.type, folder.size, image.size = b"D", 7, len(png())
     members = [(folder, b"Y1.png\0"), (image, png())]
-    content = b"".join(gnu_header(info, 10**9) + data + bytes(-len(data) % tarfile.BLOCKSIZE) for info, data in members)
+    content = b"".join(gnu_header(info, 10**9) + data + bytes(-len(data) % BLOCK) for info, data in members)
     source = upload(content + bytes(1024))
     assert [(sample.sample_id, sample.label) for sample in kept(source).values()] == [("cat/1.png", "cat")]
     assert not refused(source)
@@ -479,7 +479,7 @@ def test_a_tar_with_nothing_but_what_is_said_of_all_members_holds_no_files() -> 
 
 def test_a_tar_that_ends_after_what_is_said_of_the_next_member_is_an_error() -> None:
     content = tar_bytes({"1.png": png(), "é.png": png()})
-    cut = content.index(b"PaxHeader") // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE
+    cut = content.index(b"PaxHeader") // BLOCK * BLOCK + 2 * BLOCK
     with pytest.raises(InputError, match="ends early"):
         list(upload(content[:cut] + bytes(1024)))
 
