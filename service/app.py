@@ -65,5 +65,5 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         app.include_router(module.router, prefix="/api/v1", dependencies=guarded)
     app.include_router(health.router)
     app.include_router(pages(PageViews(backend)), include_in_schema=False)
-    app.mount("/static", static_files(), name="static")
+    app.include_router(static_files(), include_in_schema=False)
     return app

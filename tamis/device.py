@@ -18,5 +18,5 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the device computes bf16 in hardware: a GPU, or a CPU with AVX512-BF16 or AMX; elsewhere it is slower."""
     if device.type != "cpu":
         return True
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check is not None)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

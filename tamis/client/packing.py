@@ -9,6 +9,8 @@ from pathlib import Path
 from tamis.errors import InputError
 
 CHUNK = 1 << 20
+# Of a tar archive: headers and contents are padded to it.
+BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,14 @@ class Packed:
             yield from _file_chunks(self.root, self.size, start)
             return
         for path, info in self.members:
-            header, padding = info.tobuf(tarfile.PAX_FORMAT), bytes(-info.size % tarfile.BLOCKSIZE)
+            header, padding = info.tobuf(tarfile.PAX_FORMAT), bytes(-info.size % BLOCK)
             whole = len(header) + info.size + len(padding)
             if start < whole:
                 yield header[start:]
                 yield from _file_chunks(path, info.size, max(start - len(header), 0))
                 yield padding[max(start - len(header) - info.size, 0) :]
             start = max(start - whole, 0)
-        yield bytes(2 * tarfile.BLOCKSIZE)[start:]
+        yield bytes(2 * BLOCK)[start:]
 
     def sha256(self) -> str:
         """Of all the bytes; reads them all. The same files make the same bytes, so it knows them again."""
@@ -58,9 +60,7 @@ def pack(source: str | Path) -> Packed:
     if not names:
         raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
     members = tuple((root / name, _info(root / name, name)) for name in names)
-    size = 2 * tarfile.BLOCKSIZE + sum(
-        len(info.tobuf(tarfile.PAX_FORMAT)) + info.size + -info.size % tarfile.BLOCKSIZE for _, info in members
-    )
+    size = 2 * BLOCK + sum(len(info.tobuf(tarfile.PAX_FORMAT)) + info.size + -info.size % BLOCK for _, info in members)
     return Packed(f"{root.resolve().name}.tar", size, root, members)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from torch.fx.experimental.optimization import fuse
+from torch import fx, nn
 from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval
 
 from tamis.device import has_bf16, resolve_device
 from tamis.encoders.encoder import Encoder
@@ -194,9 +194,28 @@ def _useful(features: Features, names: Sequence[str]) -> Features:
 def _folded(network: nn.Module) -> nn.Module:
     """Batch norms computed by the convolutions before them: the same function, with fewer passes over memory."""
     try:
-        folded: nn.Module = fuse(network)
+        folded = fx.symbolic_trace(network)
     except Exception:  # a network whose path depends on its input cannot be traced, and runs as it is
         return network
+    calls = Counter(node.target for node in folded.graph.nodes if node.op == "call_module")
+    for norm in list(folded.graph.nodes):
+        before = norm.args[0] if norm.op == "call_module" and norm.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        convolution, batch_norm = folded.get_submodule(str(before.target)), folded.get_submodule(norm.target)
+        # Subclasses may do anything else besides, and what else is made of the convolution's output needs it as it is.
+        alone = len(before.users) == calls[before.target] == 1
+        if (
+            alone
+            and type(convolution) is nn.Conv2d
+            and type(batch_norm) is nn.BatchNorm2d
+            and batch_norm.track_running_stats
+        ):
+            folded.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, batch_norm))
+            norm.replace_all_uses_with(before)
+            folded.graph.erase_node(norm)
+    folded.delete_all_unused_submodules()
+    folded.recompile()
     return folded
 
 

@@ -12,7 +12,8 @@ from tamis.sources.folder import Folder
 from tamis.sources.formats import lone_file
 from tamis.sources.gunzip import DAMAGE, GZIP_MAGIC
 from tamis.sources.samples import open_samples
-from tamis.sources.tar_archive import TarArchive, is_tar
+from tamis.sources.tar_archive import TarArchive
+from tamis.sources.tar_headers import is_tar
 from tamis.sources.zip_archive import MAGICS as ZIP_MAGICS
 from tamis.sources.zip_archive import open_zip
 

@@ -1,6 +1,8 @@
 """The bytes of one file, on disk, in a bucket or uploaded, that can be read several times at once."""
 
+import errno
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +12,8 @@ from typing import BinaryIO, cast
 from tamis.errors import InputError
 from tamis.sources.entries import Entry
 from tamis.sources.folder import open_unlinked
+
+CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,18 @@ def file_content(path: Path, beside: Callable[[str], Entry | None]) -> Content:
 
 def upload_content(file: BinaryIO, name: str | None) -> Content:
     """An open seekable file, which stays the caller's to close; its position is of no account."""
-    return Content(
-        name or "The upload", lambda: cast(BinaryIO, io.BufferedReader(_View(file))), file.seek(0, io.SEEK_END)
-    )
+    size = file.seek(0, io.SEEK_END)
+    return Content(name or "The upload", lambda: cast(BinaryIO, io.BufferedReader(Window(file, 0, size))), size)
 
 
-class _View(io.RawIOBase):
-    """A reader with a position of its own over a file that others read too."""
+class Window(io.RawIOBase):
+    """`size` bytes of a file from `start` on, read at a position of its own; others may read the file too.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    Reading raises EOFError where the file ends before the window does.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size = file, start, size
         self._position = 0
 
     def readable(self) -> bool:
@@ -55,16 +61,26 @@ class _View(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._file.seek(self._position)
-        self._position = self._file.seek(offset, whence)
-        return self._position
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if position < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = position
+        return position
 
     def tell(self) -> int:
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # narrower than any buffer
-        self._file.seek(self._position)
-        content = self._file.read(len(buffer))
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        self._file.seek(self._start + self._position)
+        content = self._file.read(wanted)
+        if not content:
+            raise EOFError("unexpected end of data")
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+    def readall(self) -> bytes:
+        return b"".join(iter(partial(self.read, CHUNK), b""))

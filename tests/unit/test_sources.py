@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import hashlib
 import io
@@ -5,6 +6,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
@@ -34,7 +36,8 @@ from layouts import (
 from tamis.errors import InputError
 from tamis.ingest.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
-from tamis.sources.tar_archive import SMALL, _Member, _small_file
+from tamis.sources.tar_archive import SMALL
+from tamis.sources.tar_headers import BLOCK, DamagedTar, members
 
 
 def test_every_container_gives_bytes_and_folder_names_as_labels(opener: Callable[[Files], Source]) -> None:
@@ -319,56 +322,166 @@ def test_long_names_are_read_from_tars_of_every_kind(form: int) -> None:
 
 
 def test_a_tar_that_ends_early_is_an_error_wherever_it_was_cut() -> None:
-    content = tar_bytes({"1.png": png(), "2.png": os.urandom(700)})[: -tarfile.RECORDSIZE // 2]
+    content = tar_bytes({"1.png": png(), "2.png": os.urandom(700)})[: -10 * BLOCK]
     content = content.rstrip(b"\0")
-    for length in range(tarfile.BLOCKSIZE, len(content) + 1, 64):
+    for length in range(BLOCK, len(content) + 1, 64):
         with pytest.raises(InputError, match="ends early"):
             list(upload(content[:length]))
 
 
-# Of size, checksum, type and names: an ordinary file's mode, owner and time are not looked at.
+# Of size, checksum, type and names: a member's mode, owner and time are not looked at.
 HEADER_PLACES = st.one_of(st.integers(124, 135), st.integers(148, 328), st.integers(345, 511))
+PAX_VALUES = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=20)
+HEADERS_BEFORE_A_MEMBER = (b"L", b"K", b"x", b"X", b"g")
 
 
 @given(
     name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=130),
     size=st.integers(0, 8**11 - 1),
-    kind=st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]),
+    kind=st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.CONTTYPE]),
     form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
     edits=st.lists(st.tuples(HEADER_PLACES, st.sampled_from(b"\0 0179a\xff")), max_size=3),
-    summed=st.booleans(),
+    summed=st.sampled_from(["", "unsigned", "signed"]),
 )
+@settings(max_examples=500)
 def test_a_tar_header_is_read_as_the_standard_library_reads_it(
-    name: str, size: int, kind: bytes, form: int, edits: list[tuple[int, int]], summed: bool
+    name: str, size: int, kind: bytes, form: int, edits: list[tuple[int, int]], summed: str
 ) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.type = size, kind
     try:
-        header = bytearray(info.tobuf(form)[-tarfile.BLOCKSIZE :])
+        header = bytearray(info.tobuf(form)[-BLOCK:])
     except ValueError:
         return
     for place, value in edits:
         header[place] = value
     if summed:
-        header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
+        counted = header[:148] + header[156:]
+        signed = 256 * sum(byte >= 128 for byte in counted) if summed == "signed" else 0
+        header[148:156] = b"%06o\0 " % max(sum(counted) + 8 * 32 - signed, 0)
+    if header[156:157] in HEADERS_BEFORE_A_MEMBER:
+        return
+    read = members(io.BytesIO(header), sys.maxsize)
     try:
         standard = tarfile.TarInfo.frombuf(bytes(header), "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        with pytest.raises(type(error)):
-            _Member.frombuf(bytes(header), "utf-8", "surrogateescape")
-        assert _small_file(bytes(header)) is None
+    except tarfile.HeaderError:
+        with pytest.raises(DamagedTar):
+            next(read)
         return
-    ordinary = standard.type == tarfile.REGTYPE and 0 <= standard.size <= SMALL
-    assert _small_file(bytes(header)) in ((standard.name, standard.size) if ordinary else None, None)
+    if standard.size < 0:
+        with pytest.raises(DamagedTar):
+            next(read)
+        return
+    member = next(read)
+    assert member.size == standard.size
+    if standard.isreg() and (header[257:263] == b"ustar\0" or not header[345]):
+        assert (member.name, member.kind) == (standard.name, standard.type)
 
 
+@given(
+    stored=st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300),
+            st.sampled_from([tarfile.REGTYPE, tarfile.CONTTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE]),
+            st.sampled_from([0, 1, 511, 512, 513, 5000]),
+            st.dictionaries(st.sampled_from(["path", "comment", "mtime"]), PAX_VALUES),
+        ),
+        max_size=5,
+    ),
+    everywhere=st.dictionaries(st.sampled_from(["path", "linkpath", "comment"]), PAX_VALUES),
+    form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
+def test_a_whole_tar_is_read_as_the_standard_library_reads_it(
+    stored: list[tuple[str, bytes, int, dict[str, str]]], everywhere: dict[str, str], form: int
+) -> None:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=form, pax_headers=everywhere) as archive:
+        for name, kind, size, said in [*stored, ("last.png", tarfile.REGTYPE, 7, {})]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.pax_headers = kind, name[::-1], said
+            info.size = size if info.isreg() else 0
+            # A name may be too long for the format.
+            with contextlib.suppress(ValueError):
+                archive.addfile(info, io.BytesIO(bytes(info.size)))
+    sink.seek(0)
+    with tarfile.open(fileobj=sink) as archive:
+        standard = [(info.name, info.type, info.offset_data, info.size, info.linkname) for info in archive]
+    found = [(member.name, member.kind, member.start, member.size, member.target) for member in members(sink, 2**30)]
+    assert [(name.rstrip("/"), *rest) for name, *rest in found] == [
+        (name.rstrip("/"), *rest) for name, *rest in standard
+    ]
+
+
+def gnu_header(info: tarfile.TarInfo, accessed: int) -> bytes:
+    """As GNU tar --listed-incremental writes it: with the time of the last access."""
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[345:357] = b"%011o\0" % accessed
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def test_times_in_the_headers_of_an_incremental_tar_are_no_part_of_names() -> None:
+    folder, image = tarfile.TarInfo("cat/"), tarfile.TarInfo("cat/1.png")
+    folder.type, folder.size, image.size = b"D", 7, len(png())
+    members = [(folder, b"Y1.png\0"), (image, png())]
+    content = b"".join(gnu_header(info, 10**9) + data + bytes(-len(data) % BLOCK) for info, data in members)
+    source = upload(content + bytes(1024))
+    assert [(sample.sample_id, sample.label) for sample in kept(source).values()] == [("cat/1.png", "cat")]
+    assert not refused(source)
+
+
+def hard_link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.LNKTYPE, target
+    return info
+
+
+@pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_a_small_file_in_a_tar_needs_no_standard_parser(form: int) -> None:
-    info = tarfile.TarInfo(f"{'d' * 60}/{'e' * 60}/1.png" if form == tarfile.USTAR_FORMAT else "a/1.png")
-    info.size = SMALL
-    assert _small_file(info.tobuf(form)) == (info.name, SMALL)
-    info.size += 1
-    assert _small_file(info.tobuf(form)) is None
+def test_a_hard_link_in_a_tar_is_the_file_that_it_is_another_name_of(form: int, zipped: bool) -> None:
+    first, large = f"{'d' * 40}/{'f' * 40}.png", "b/large.png"
+    members = [
+        (first, png(1)),
+        (hard_link("a/1.png", first), b""),
+        (large, png(2) + os.urandom(2 * SMALL)),
+        (hard_link("a/2.png", large), b""),
+        (hard_link("a/3.png", first), b""),
+        (hard_link("a/4.png", "a/1.png"), b""),
+        ("5.png", png(5)),
+    ]
+    content = tar_bytes(members, form)
+    source = upload(gzip.compress(content) if zipped else content)
+    samples = kept(source)
+    assert list(samples) == [first, large, "5.png", "a/1.png", "a/3.png", "a/2.png"]
+    assert samples["a/1.png"].data == samples["a/3.png"].data == png(1)
+    assert samples["a/2.png"].data == samples[large].data
+    assert samples["a/2.png"].label == "a"
+    assert refused(source) == {"a/4.png": "a link or device, not a file"}
+    assert list(source) == list(source)
+
+
+def test_hard_links_that_would_expand_a_tar_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tamis.sources.tar_archive.MAX_UNSUSPECTED_BYTES", 2500)
+    monkeypatch.setattr("tamis.sources.tar_archive.MAX_RATIO", 0)
+    links = [(hard_link(f"{number}.png", "x.png"), b"") for number in range(5)]
+    source = upload(tar_bytes([("x.png", os.urandom(1000)), *links]))
+    assert set(kept(source)) == {"x.png", "0.png", "1.png"}
+    assert all("expand the archive" in reason for reason in refused(source).values())
+
+
+def test_a_tar_with_nothing_but_what_is_said_of_all_members_holds_no_files() -> None:
+    sink = io.BytesIO()
+    tarfile.open(fileobj=sink, mode="w", pax_headers={"comment": "as of an empty commit"}).close()
+    with pytest.raises(InputError, match="holds no files"):
+        upload(sink.getvalue())
+
+
+def test_a_tar_that_ends_after_what_is_said_of_the_next_member_is_an_error() -> None:
+    content = tar_bytes({"1.png": png(), "é.png": png()})
+    cut = content.index(b"PaxHeader") // BLOCK * BLOCK + 2 * BLOCK
+    with pytest.raises(InputError, match="ends early"):
+        list(upload(content[:cut] + bytes(1024)))
 
 
 def test_a_tar_with_a_damaged_header_is_an_error() -> None:
@@ -387,8 +500,10 @@ def test_a_tar_header_that_leads_back_is_an_error() -> None:
 def test_a_tar_header_that_would_fill_memory_is_an_error() -> None:
     info = tarfile.TarInfo("1.png")
     info.pax_headers = {"comment": "x" * 2**17}
-    with pytest.raises(InputError, match="header of"):
-        list(upload(tar_bytes([(info, b"")])))
+    long = tarfile.TarInfo("x" * 2**17)
+    for content in (tar_bytes([(info, b"")]), tar_bytes([(long, b"")], tarfile.GNU_FORMAT)):
+        with pytest.raises(InputError, match="header of"):
+            list(upload(content))
 
 
 def test_a_damaged_gzip_is_an_error() -> None:

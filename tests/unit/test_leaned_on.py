@@ -1,0 +1,158 @@
+"""What Tamis leans on though no documentation promises it: one test a leaning, which says what breaks without it.
+
+All else is public behaviour of the standard library and of the dependencies, from the lowest releases allowed on.
+"""
+
+import importlib
+import inspect
+import io
+import socket
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos import error as dbos_error
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from PIL import ExifTags, Image
+from torchvision import models
+
+from service.main import _Server
+from tamis.encoders.files import RECOGNISED
+from tamis.encoders.networks import library_spec, outline
+
+
+def parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def test_uvicorn_calls_shutdown_before_it_waits_for_open_responses() -> None:
+    """service/main.py overrides it to end event streams; else each stop of a server would wait for its time-out."""
+    app, begun = FastAPI(), threading.Event()
+    app.state.stopping = stopping = threading.Event()
+
+    @app.get("/")
+    def stream() -> StreamingResponse:
+        def chunks() -> Iterator[bytes]:
+            begun.set()
+            yield b"begun"
+            assert stopping.wait(30)
+
+        return StreamingResponse(chunks())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = _Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=60), app.state)
+        running = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        running.start()
+        with httpx.stream("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=20) as response:
+            assert begun.wait(20)
+            server.should_exit = True
+            assert b"".join(response.iter_bytes()) == b"begun"
+        running.join(20)
+        assert not running.is_alive()
+
+
+def test_zipfile_keeps_the_name_that_it_cuts_at_nul() -> None:
+    """tamis/sources/zip_archive.py refuses such names by it."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("a.pngX.exe", b"")
+    (member,) = zipfile.ZipFile(io.BytesIO(sink.getvalue().replace(b"gX", b"g\0"))).infolist()
+    assert (member.filename, member.orig_filename) == ("a.png", "a.png\0.exe")
+
+
+def test_pillow_turns_a_tiff_upright_while_it_loads_it() -> None:
+    """tamis/ingest/images.py asks for the size of a TIFF after that, and does not turn it once more."""
+    sink, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (9, 5)).save(sink, "TIFF", exif=exif)
+    image = Image.open(sink)
+    image.load()
+    assert image.size == (5, 9)
+    assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_torch_tells_what_the_processor_computes() -> None:
+    """tamis/device.py chooses bf16 by it; the names are those of a docstring."""
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities["architecture"] == "x86_64":
+        assert {"avx512_bf16", "amx_bf16"} <= set(capabilities)
+
+
+def test_cudnn_takes_its_choices_from_a_context() -> None:
+    """tamis/encoders/inference.py and trainer/simclr.py get equal bits by it."""
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    with torch.backends.cudnn.flags(benchmark=not before[0], deterministic=not before[1]):
+        assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (not before[0], not before[1])
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == before
+
+
+def test_only_torchscript_has_an_archive_of_constants() -> None:
+    """tamis/encoders/files.py knows a program by it, before torch loads anything."""
+
+    def names(content: io.BytesIO) -> set[str]:
+        return {name.rpartition("/")[2] for name in zipfile.ZipFile(content).namelist()}
+
+    network, program, weights = torch.nn.Linear(2, 2), io.BytesIO(), io.BytesIO()
+    torch.jit.save(torch.jit.script(network), program)
+    torch.save(network.state_dict(), weights)
+    assert "constants.pkl" in names(program)
+    assert "constants.pkl" not in names(weights)
+
+
+def test_torchscript_runs_without_its_optimiser() -> None:
+    """tamis/encoders/program.py gets equal bits from a first and a later batch by it."""
+    network = torch.jit.script(torch.nn.Linear(2, 2))
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # as there
+        assert network(torch.zeros(1, 2)).shape == (1, 2)
+
+
+def test_networks_make_their_weights_by_the_functions_that_an_outline_watches() -> None:
+    """tamis/encoders/networks.py makes networks without memory, so that a hostile file cannot ask for much of it."""
+    for name in RECOGNISED:
+        network = outline(library_spec(f"torchvision:{name}"))
+        assert all(weight.is_meta for weight in network.parameters()), name
+
+
+def test_torchvision_and_timm_say_how_images_are_prepared() -> None:
+    """tamis/encoders/networks.py reads fields of theirs that no documentation names."""
+    prepared = models.ResNet18_Weights.DEFAULT.transforms()
+    assert (prepared.crop_size, prepared.resize_size) == ([224], [256])
+    assert (len(prepared.mean), len(prepared.std), prepared.interpolation.value) == (3, 3, "bilinear")
+    timm = pytest.importorskip("timm")
+    config = timm.get_pretrained_cfg("resnet18.tv_in1k").to_dict()
+    found = timm.data.resolve_data_config(pretrained_cfg=config)
+    assert {"input_size", "crop_mode", "crop_pct", "mean", "std", "interpolation"} <= set(found)
+    assert "hf_hub_id" in config
+
+
+def test_the_job_engine_has_the_calls_that_adoption_and_transactions_need() -> None:
+    """tamis/store/jobs.py and worker/durable; what they do is tested by kill -9 in tests/faults."""
+    assert {"conn_or_session", "options"} <= parameters(DBOSClient.enqueue_in_transaction)
+    assert {"cancel_children"} <= parameters(DBOSClient.cancel_workflow)
+    assert {"status", "executor_id", "load_input", "load_output"} <= parameters(DBOSClient.list_workflows)
+    assert {"queue_name"} <= parameters(DBOSClient.resume_workflow)
+    assert {"worker_concurrency", "polling_interval_sec"} <= parameters(DBOS.register_queue)
+    assert {"retries_allowed", "max_attempts", "should_retry"} <= parameters(DBOS.step)
+    assert {"executor_id", "application_version", "notification_listener_polling_interval_sec"} <= set(
+        DBOSConfig.__annotations__
+    )
+    assert callable(DBOS.migrate)
+    assert callable(DBOS.listen_queues)
+    assert issubclass(dbos_error.DBOSWorkflowCancelledError, BaseException)
+    assert issubclass(dbos_error.DBOSAwaitedWorkflowCancelledError, BaseException)
+
+
+def test_triton_has_tensor_descriptors() -> None:
+    """tamis/scan/gpu_kernels.py loads its tiles by them; without a GPU nothing else would tell."""
+    pytest.importorskip("triton")
+    assert importlib.import_module("triton.tools.tensor_descriptor").TensorDescriptor.from_tensor
+    language = importlib.import_module("triton.language")
+    assert language.tensor_descriptor
+    assert language.inline_asm_elementwise
