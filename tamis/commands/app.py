@@ -80,5 +80,5 @@ def _told(error: CycloptsError) -> str:
         word = error.unused_tokens[0]
         near = difflib.get_close_matches(word, list(error.app or ()), n=1)
         what = "There is no command" if isinstance(error, UnknownCommandError) else "There is no place for"
-        return f"{what} {word!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+        return f'{what} "{word}".' + (f' Did you mean "{near[0]}"?' if near else "")
     return str(error)

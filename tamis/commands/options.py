@@ -1,6 +1,5 @@
 """The options that several commands share: what each is called, its default, what it means, its group in `--help`."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, check_selection
+from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
 from trainer.recipe import Loss, Recipe
@@ -52,8 +52,10 @@ def auto_or(kind: Callable[[str], Any], letter: str, text: str) -> Parameter:
 
 
 def _known_device(_: Any, value: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ValueError("Use auto, cpu or cuda.")
+    try:
+        check_device(value)
+    except InputError as error:
+        raise ValueError(error.hint) from error
 
 
 Auto: TypeAlias = Literal["auto"]

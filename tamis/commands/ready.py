@@ -26,7 +26,7 @@ def check_out(out: Path) -> None:
         raise InputError(f"{out} cannot be written: {there} belongs to others.", "Choose another folder with -o.")
 
 
-def check_device(device: str) -> None:
+def check_gpu(device: str) -> None:
     """Raises InputError for a GPU that is not there. Loads PyTorch where one is asked for."""
     if device.startswith("cuda"):
         from tamis.device import resolve_device

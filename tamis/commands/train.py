@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tamis.commands.options import WHAT, Device, Quiet, Result, Seed, Source, Training
-from tamis.commands.ready import check_device, check_out, check_source, share_cores
+from tamis.commands.ready import check_gpu, check_out, check_source, share_cores
 from tamis.commands.terminal import steps
 
 Results = Annotated[
@@ -36,7 +36,7 @@ def train(
     kept = f"The checkpoint in {out} is kept: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step:
         share_cores()
-        check_device(device)
+        check_gpu(device)
         from trainer.run import train_manifest
 
         result = train_manifest(
@@ -62,7 +62,7 @@ def probe(
     check_source(source)
     with steps(f"Embedding {source} by {checkpoint}, then a linear probe.", quiet=quiet) as step:
         share_cores()
-        check_device(device)
+        check_gpu(device)
         from tamis.settings import load_settings
         from trainer.run import probe_checkpoint
 
