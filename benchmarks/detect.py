@@ -36,7 +36,8 @@ from tamis.ingest.images import decode
 from tamis.scan.rows import Rows
 from tamis.sources import RawSample, open_source
 from trainer.data import ImageSet
-from trainer.simclr import Recipe, train_simclr
+from trainer.recipe import Recipe
+from trainer.simclr import train_simclr
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import torch
 
 from tamis.losses import InfoNCE
-from trainer.simclr import Recipe, _batches
+from trainer.recipe import Recipe
+from trainer.simclr import _batches
 
 LATE = 0.3
 _recorded: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []

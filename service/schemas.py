@@ -6,9 +6,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from tamis.curation.asked import Duplicates, Score, Strategy, check_curation
 from tamis.encoders.names import MAX_VIEWS, encoder_forms
 from tamis.ingest.images import THUMBNAIL_SIZES
-from tamis.manifest import STRATEGIES
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
 # What a column of either database holds.
@@ -68,7 +68,7 @@ class NewCuration(Request):
     pos_high: Literal["auto"] | Share = "auto"
     pos_low: Share = 0.95
     neighbours: int = Field(64, ge=1, le=1024)
-    score: Literal["blend", "band"] = "blend"
+    score: Score = "blend"
     architecture: Architecture = Field("auto", description="Network of the simclr encoder.")
     image_size: ImageSize = Field("auto", description="Pixels of a side that the simclr encoder sees.")
     epochs: Epochs = Field(None, description="Training length of the simclr encoder.")
@@ -82,20 +82,16 @@ class NewCuration(Request):
 
     @model_validator(mode="after")
     def _ordered(self) -> "NewCuration":
-        if self.pos_high != "auto" and self.pos_high >= self.pos_low:
-            raise ValueError(f"pos_high ({self.pos_high}) must be smaller than pos_low ({self.pos_low})")
+        check_curation(self.classes, self.pos_high, self.pos_low, self.neighbours, self.score)
         return self
 
 
 class NewManifest(Request):
-    strategy: Literal["remove", "margin", "temperature", "combined"] = "remove"
+    strategy: Strategy = "remove"
     fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    duplicates: Literal["keep", "exact", "near"] = Field(
+    duplicates: Duplicates = Field(
         "keep", description="exact drops all but the first of equal files, near those that look alike as well."
     )
-
-
-assert set(STRATEGIES) == {"remove", "margin", "temperature", "combined"}
 
 
 class ThumbnailSize(IntEnum):

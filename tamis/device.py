@@ -1,21 +1,36 @@
-"""Where tensors are computed."""
+"""Where tensors are computed. Light to import: PyTorch is loaded once it is asked."""
 
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from tamis.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
 
-def resolve_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    if device == "auto":
+
+def check_device(device: str) -> str:
+    """The name of a device, be it there or not: auto, cpu, cuda, or cuda:N. Raises InputError for another."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InputError(f"There is no device {device!r}.", "Use auto, cpu or cuda.")
+    return device
+
+
+def resolve_device(device: str) -> "torch.device":
+    """`auto` is the GPU where there is one. Raises InputError for one that is not there."""
+    import torch
+
+    if check_device(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"The device {device} is not available.", "Use cpu, or install a CUDA build of PyTorch.")
     return torch.device(device)
 
 
-def has_bf16(device: torch.device) -> bool:
+def has_bf16(device: "torch.device") -> bool:
     """Whether the device computes bf16 in hardware: a GPU, or a CPU with AVX512-BF16 or AMX; elsewhere it is slower."""
+    import torch
+
     if device.type != "cpu":
         return True
     capabilities = torch.cpu.get_capabilities()

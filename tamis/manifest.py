@@ -19,7 +19,6 @@ FORMAT_VERSION = 1
 SAMPLES, PAIRS, DESCRIPTION = "samples.parquet", "pairs.parquet", "manifest.json"
 
 REASONS = ("kept", "difficult", "duplicate", "decision", "undecodable")
-STRATEGIES = ("remove", "margin", "temperature", "combined")
 
 SAMPLES_SCHEMA = pa.schema(
     [

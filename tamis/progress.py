@@ -21,30 +21,43 @@ def counted_from(first: int, total: int, progress: Progress) -> Progress:
 SETTLED_SECONDS = 1.0
 
 
-def pace() -> Callable[[int, int], str]:
-    """A function of progress reports (done, of how many or 0) to words such as "3,400 a second, 12 s left".
+class Pace:
+    """How fast a job goes: the mean since its first report, so that one which goes on from a checkpoint tells its own.
 
-    The rate is the mean since the first report, so that a job which goes on from a checkpoint tells its own; "" until
-    it has settled, and at the end.
+    in_bytes: whether it counts bytes. seconds_left: of the latest report; None while nothing can be said.
     """
-    first: tuple[int, float] | None = None
 
-    def words(done: int, total: int) -> str:
-        nonlocal first
+    def __init__(self, in_bytes: bool = False) -> None:
+        self._in_bytes = in_bytes
+        self._first: tuple[int, float] | None = None
+        self.seconds_left: float | None = None
+
+    def words(self, done: int, total: int) -> str:
+        """Such as "3,400 a second, 12 s left", from a report: how many are done, and of how many or 0.
+
+        "" until the rate has settled, and at the end.
+        """
         now = time.monotonic()
-        if first is None:
-            first = done, now
-        count, seconds = done - first[0], now - first[1]
+        if self._first is None:
+            self._first = done, now
+        count, seconds = done - self._first[0], now - self._first[1]
+        self.seconds_left = None
         if count <= 0 or seconds < SETTLED_SECONDS or 0 < total <= done:
             return ""
         rate = count / seconds
-        shown = f"{rate:,.0f} a second" if rate >= 10 else f"{rate:.2g} a second"
-        return f"{shown}, {_span((total - done) / rate)} left" if total else shown
+        if not total:
+            return self._rate(rate)
+        self.seconds_left = (total - done) / rate
+        return f"{self._rate(rate)}, {span(self.seconds_left)} left"
 
-    return words
+    def _rate(self, rate: float) -> str:
+        if self._in_bytes:
+            return f"{rate / 1e6:,.1f} MB a second"
+        return f"{rate:,.0f} a second" if rate >= 10 else f"{rate:.2g} a second"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Such as "40 s", "6 min", "3 h"."""
     for unit, name in ((3600, "h"), (60, "min")):
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.0f} {name}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tamis.device import check_device
 from tamis.errors import SettingsError
 
 GIB = 2**30
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
             raise ValueError("use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
         return value
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        return check_device(value)
+
     @property
     def database(self) -> str:
         """The database's address, the default filled in."""
@@ -80,4 +86,6 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"TAMIS_{str(first['loc'][0]).upper()}" if first["loc"] else "The settings"
-        raise SettingsError(f"{name}: {first['msg']}.", "README.md lists the settings.") from error
+        raise SettingsError(
+            f"{name}: {first['msg'].removeprefix('Value error, ').rstrip('.')}.", "README.md lists the settings."
+        ) from error

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tamis
+from tamis.commands.app import app
 
 START_SECONDS = 60.0
 
@@ -102,6 +103,13 @@ def tamis_process(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """What a command line means: the arguments of the command's function, defaults filled in."""
+    bound = app.parse_args(words)[1]
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def await_line(log: Path, pattern: str, process: "subprocess.Popen[bytes]") -> str:

@@ -25,7 +25,8 @@ from tamis.sources import Refused, open_source
 from trainer.data import Find, ImageSet, usable
 from trainer.pairs import manifest_pairs
 from trainer.probe import Probe, linear_probe
-from trainer.simclr import OnMetrics, Recipe, train_simclr
+from trainer.recipe import Recipe
+from trainer.simclr import OnMetrics, train_simclr
 
 BASELINE = "baseline"
 EMBED_BLOCK = 1024
@@ -158,7 +159,12 @@ def train_manifest(
 
 
 def probe_checkpoint(
-    checkpoint: Path, source: str | Path, progress: Progress | None = None, *, allow_torchscript: bool = False
+    checkpoint: Path,
+    source: str | Path,
+    progress: Progress | None = None,
+    *,
+    device: str = "auto",
+    allow_torchscript: bool = False,
 ) -> ProbeResult:
     """The linear probe of an encoder on a labelled source.
 
@@ -166,7 +172,7 @@ def probe_checkpoint(
     skipped. Raises InputError for what is no encoder or no source, or when no image is left.
     """
     encoder = load_encoder(checkpoint, allow_torchscript=allow_torchscript)
-    embedder = Embedder.of(encoder)
+    embedder = Embedder.of(encoder, device)
     entries = open_source(source)
     features: list[npt.NDArray[np.float32]] = []
     labels: list[str | None] = []

@@ -108,7 +108,7 @@ def open_cache(folder: Path | None = None) -> Cache:
 
     What killed runs left half done is removed. Raises TamisError when it cannot be written.
     """
-    cache = Cache((folder or _default()).absolute())
+    cache = Cache((folder or default_folder()).absolute())
     try:
         cache.objects.folder.mkdir(parents=True, exist_ok=True)
         for left in (cache.folder / "scratch").glob("*"):
@@ -126,7 +126,7 @@ def open_cache(folder: Path | None = None) -> Cache:
     return cache
 
 
-def _default() -> Path:
+def default_folder() -> Path:
     named = os.environ.get("TAMIS_CACHE")
     return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tamis")
 

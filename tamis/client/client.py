@@ -151,6 +151,14 @@ class Client:
     def datasets(self) -> list[dict[str, Any]]:
         return list(self._all("/datasets"))
 
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Deletes a data set that no curation was made of."""
+        _answer(self._retried(lambda: self._http.delete(f"/api/v1/datasets/{dataset_id}")))
+
+    def quarantine(self, dataset_id: str) -> Iterator[dict[str, Any]]:
+        """The files that were left out, each with name and reason, page after page."""
+        return self._all(f"/datasets/{dataset_id}/quarantine", limit=500)
+
     def dataset(self, dataset_id: str) -> dict[str, Any]:
         return self._get(f"/datasets/{dataset_id}")
 
@@ -198,6 +206,23 @@ class Client:
             self._retried(lambda name=name, partial=partial: self._fetch(f"/manifests/{manifest}/{name}", partial))  # type: ignore[misc]
             partial.replace(folder / name)
         return folder
+
+    def manifests(self) -> list[dict[str, Any]]:
+        return list(self._all("/manifests"))
+
+    def trainings(self) -> list[dict[str, Any]]:
+        return list(self._all("/trainings"))
+
+    def training(self, training_id: str) -> dict[str, Any]:
+        return self._get(f"/trainings/{training_id}")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """What runs or waits, and the latest that ended."""
+        return list(self._all("/jobs"))
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        """Cancels the curation or training at an address such as `/curations/ID`; returns it."""
+        return _answer(self._retried(lambda: self._http.delete(f"/api/v1{job}")))
 
     def train(self, manifest: str, **parameters: Any) -> dict[str, Any]:
         """Asks for a training on a manifest; returns it queued."""
@@ -279,7 +304,7 @@ def _counted(packed: Packed, progress: Progress | None) -> Iterator[bytes]:
 
 def _answer(response: httpx.Response) -> dict[str, Any]:
     if response.is_success:
-        body: dict[str, Any] = response.json()
+        body: dict[str, Any] = response.json() if response.content else {}
         return body
     try:
         detail = str(response.json()["detail"])

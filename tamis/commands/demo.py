@@ -7,41 +7,72 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tamis.client.client import Client
-from tamis.commands.terminal import following, steps
+from cyclopts import Parameter
+
+from tamis.commands.options import TRAINING, WHAT, Quiet, Result, number
+from tamis.commands.ready import check_out
+from tamis.commands.terminal import Step, following, steps
 from tamis.errors import InputError, TamisError
-from tamis.manifest import read_manifest
 
+DATASETS = ("digits", "fashion-mnist")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_SUBSET = 4000
 START_SECONDS = 60.0
 
 
-def run_demo(dataset: str, out: Path, epochs: int | None = None) -> dict[str, Any]:
+def demo(
+    *,
+    dataset: Annotated[
+        str,
+        Parameter(help="digits, fashion-mnist, or images as for `tamis curate`.", metavar="NAME|SOURCE", group=WHAT),
+    ] = "digits",
+    out: Annotated[
+        Path, Parameter(name=["--out", "-o"], help="Folder of images, data and results.", metavar="DIR", group=WHAT)
+    ] = Path("demo-out"),
+    epochs: Annotated[
+        int | None, Parameter(help="Length of each training.", metavar="E", validator=number(1), group=TRAINING)
+    ] = None,
+    quiet: Quiet = False,
+) -> Result:
+    """Runs the whole job on real images: upload, curate, manifest, train."""
+    if dataset not in DATASETS and not Path(dataset).exists():
+        raise InputError(f"There is no {dataset}.", "Use digits, fashion-mnist or the path of a folder or archive.")
+    check_out(out)
+    plan = f"Demo on {dataset}: serve, upload, curate, make a manifest, train on it and without; all goes to {out}."
+    kept = f"{out} may be removed; typed again, the demo begins anew."
+    with steps(plan, quiet=quiet, kept=kept) as step:
+        found = run_demo(dataset, out, step, epochs)
+    print(describe(found))
+    return found
+
+
+def run_demo(dataset: str, out: Path, step: Step, epochs: int | None = None) -> dict[str, Any]:
     """Runs the demo and returns its findings; `describe` words them.
 
     dataset: `digits` (scikit-learn's, written out as PNG files), `fashion-mnist` (Debian's package, a subset), or a
         folder or archive of images.
     out: folder for images, server data, manifest and results.
     """
+    from tamis.client.client import Client
+    from tamis.manifest import read_manifest
+
     out.mkdir(parents=True, exist_ok=True)
-    with steps() as step:
-        source, name = _images(dataset, out, step("write images"))
-        with _server(out) as address, Client(address) as client:
-            uploaded = client.upload(source, name, progress=step("upload"))
-            stored = client.wait(f"/datasets/{uploaded['id']}", following(step, "ingest"))
-            asked = client.curate(stored["id"], **_given(epochs=epochs))
-            curation = client.wait(f"/curations/{asked['id']}", following(step, "curate"))
-            made = client.make_manifest(curation["id"])
-            folder = client.download(client.wait(f"/manifests/{made['id']}")["id"], out / "manifest")
-            arms = {"baseline": {"baseline": True}, "curated": {}}
-            trainings = {arm: client.train(made["id"], **given, **_given(epochs=epochs)) for arm, given in arms.items()}
-            ended = {
-                arm: client.wait(f"/trainings/{training['id']}", following(_named(step, arm), "train"))
-                for arm, training in trainings.items()
-            }
+    source, name = _images(dataset, out, step("write images"))
+    with _server(out) as address, Client(address) as client:
+        uploaded = client.upload(source, name, progress=step("upload"))
+        stored = client.wait(f"/datasets/{uploaded['id']}", following(step, "ingest"))
+        asked = client.curate(stored["id"], **_given(epochs=epochs))
+        curation = client.wait(f"/curations/{asked['id']}", following(step, "curate"))
+        made = client.make_manifest(curation["id"])
+        folder = client.download(client.wait(f"/manifests/{made['id']}")["id"], out / "manifest")
+        arms = {"baseline": {"baseline": True}, "curated": {}}
+        trainings = {arm: client.train(made["id"], **given, **_given(epochs=epochs)) for arm, given in arms.items()}
+        ended = {
+            arm: client.wait(f"/trainings/{training['id']}", following(_named(step, arm), "train"))
+            for arm, training in trainings.items()
+        }
     description = read_manifest(folder).description
     return {
         "dataset": name,
@@ -97,17 +128,15 @@ def _images(dataset: str, out: Path, progress: Any) -> tuple[Path, str]:
     if dataset == "fashion-mnist":
         return _write(out / "images" / "fashion-mnist", _fashion_mnist(), progress), "fashion-mnist"
     path = Path(dataset)
-    if not path.exists():
-        raise InputError(f"There is no {dataset}.", "Use digits, fashion-mnist or the path of a folder or archive.")
     return path, path.resolve().name
 
 
 def _write(folder: Path, images: list[tuple[str, bytes]], progress: Any) -> Path:
-    for number, (name, content) in enumerate(images, 1):
+    for done, (name, content) in enumerate(images, 1):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        progress(number, len(images))
+        progress(done, len(images))
     return folder
 
 
@@ -121,10 +150,10 @@ def _digits() -> list[tuple[str, bytes]]:
 
     digits = load_digits()
     images = []
-    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+    for place, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         sink = io.BytesIO()
         Image.fromarray((pixels * (255 / 16)).round().astype(np.uint8)).save(sink, "png")
-        images.append((f"{label}/{number:04}.png", sink.getvalue()))
+        images.append((f"{label}/{place:04}.png", sink.getvalue()))
     return images
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.checkpoint import Checkpoint
+from tamis.curation.asked import check_curation, check_selection
 from tamis.curation.blends import Blends
 from tamis.curation.difficulty import (
     Thresholds,
@@ -35,7 +36,6 @@ from tamis.scan.pairs import PairScan, scan_all
 from tamis.scan.rows import Embeddings, Rows
 
 FORMAT = 2
-SCORES = ("blend", "band")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Curation:
     classes: the estimate of r + 1. criteria: what each criterion of the estimate chose.
     thresholds: the band; its ends are edges, so every count and score read at them is exact.
     histogram: similarities of all unordered pairs.
-    score: what `difficulty` is, one of SCORES.
+    score: what `difficulty` is, one of SCORES in asked.py.
     neighbours: partners each sample kept while scanning. method: how they were compared, as JSON values; None in
         curations stored before it was recorded.
     near: (N,) int64, for each sample the one it repeats, see `near_duplicates`; None where they were not looked for.
@@ -121,11 +121,13 @@ class Curation:
         and band scores are exact there; blend scores do not depend on them. `pairs` are those that the scan kept: with
         a sim_high above the first one's, pairs between the two were not kept and are not listed.
         """
+        score = self.score if score is None else score
+        check_curation(score=score)
         edges, now = self._profile_edges, self.thresholds
         sim_high = now.sim_high if pos_high is None else edge_at(self.histogram, pos_high, edges)
         sim_low = now.sim_low if pos_low is None else edge_at(self.histogram, pos_low, edges)
         thresholds = thresholds_at(self.histogram, sim_high, sim_low, edges)
-        return replace(self, thresholds=thresholds, score=checked_score(self.score if score is None else score))
+        return replace(self, thresholds=thresholds, score=score)
 
     def select(
         self,
@@ -149,6 +151,7 @@ class Curation:
 
         Raises InputError for an unknown strategy, a fraction outside [0, 1), or a table of another length.
         """
+        check_selection(strategy, fraction, duplicates)
         if fraction == "auto":
             fraction = auto_fraction(self.difficulty)
         return make_manifest(
@@ -262,7 +265,7 @@ def curate(
     Equal arguments give equal results on machines of one kind. Raises InputError for embeddings that are not finite,
     zero, fewer than 4 or all alike, and for parameters out of range.
     """
-    checked_score(score)
+    check_curation(score=score)
     rows = Rows(embeddings)
     plan = make_plan(rows, classes, pos_high, pos_low, neighbours, device, exact, reference, seed, blends)
     return assemble(plan, scan_all(rows, plan.task, plan.method, progress, checkpoint), score)
@@ -321,13 +324,6 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         _array(files["near.npy"]) if "near.npy" in files else None,
         state.get("method"),
     )
-
-
-def checked_score(score: str) -> str:
-    """The score's name. Raises InputError when there is none of that name."""
-    if score not in SCORES:
-        raise InputError(f"There is no score {score!r}.", f"Use {' or '.join(SCORES)}.")
-    return score
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

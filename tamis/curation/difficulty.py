@@ -101,8 +101,6 @@ def auto_fraction(difficulty: npt.NDArray[np.float32]) -> float:
 
 def most_difficult(difficulty: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:
     """(N,) bool: the given share of samples with the highest scores; of equal scores the earlier sample goes first."""
-    if not 0 <= fraction < 1:
-        raise InputError(f"fraction is {fraction}.", "Use a share from 0 to below 1, or auto.")
     chosen = np.zeros(len(difficulty), bool)
     chosen[np.argsort(-difficulty, kind="stable")[: round(fraction * len(difficulty))]] = True
     return chosen

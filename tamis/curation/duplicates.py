@@ -14,7 +14,6 @@ from tamis.scan.rows import Rows
 
 log = logging.getLogger("tamis.curation.duplicates")
 
-DUPLICATES = ("keep", "exact", "near")
 # Cosine similarity from which two samples are near duplicates. With features of SimCLR trained for two epochs on 12,000
 # images of Fashion-MNIST, 97% of copies saved as JPEG (quality 75) reach it, and so do 69 images that only look alike.
 NEAR = 0.999
@@ -90,15 +89,13 @@ def duplicates_to_drop(
 ) -> npt.NDArray[np.bool_]:
     """(N,) bool: the samples that repeat an earlier one, by `equal_files` alone or by `near_duplicates` as well.
 
-    what: one of DUPLICATES. Raises InputError for another, and for near duplicates that were not looked for.
+    what: one of DUPLICATES in asked.py. Raises InputError for near duplicates that were not looked for.
     """
     copies = repeating(equal)
     if what == "keep":
         return np.zeros_like(copies)
     if what == "exact":
         return copies
-    if what != "near":
-        raise InputError(f"duplicates is {what!r}.", f"Use one of {', '.join(DUPLICATES)}.")
     if near is None:
         raise InputError(
             "Near duplicates were not looked for: too many samples are close to others.",

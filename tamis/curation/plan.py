@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from tamis.curation.asked import check_curation
 from tamis.curation.blends import Blends, blend_score
 from tamis.curation.classes import estimate_classes
 from tamis.curation.difficulty import edge_at
@@ -109,12 +110,7 @@ def make_plan(
     blends: Blends | None = None,
 ) -> Plan:
     """The first of the three steps of `tamis.curate`, where the parameters are explained."""
-    if neighbours < 1:
-        raise InputError(f"neighbours is {neighbours}.", "Use 1 or more.")
-    if pos_high != "auto" and not 0 < pos_high < pos_low < 1:
-        raise InputError(
-            f"pos_high is {pos_high} and pos_low {pos_low}.", "Use 0 < pos_high < pos_low < 1, or auto for pos_high."
-        )
+    check_curation(classes, pos_high, pos_low, neighbours)
     found = estimate_classes(rows, classes, seed)
     # A small scan tells where the band lies, so that the large one can look inside it while it counts.
     sketch = pair_scan(rows.unit(sampled(len(rows), SCOUT, np.random.default_rng(seed))), k=0).histogram

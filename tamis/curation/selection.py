@@ -11,7 +11,7 @@ from tamis.curation.difficulty import most_difficult
 from tamis.curation.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files
 from tamis.curation.estimate import ListedPairs
 from tamis.errors import InputError
-from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, STRATEGIES, Manifest
+from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, Manifest
 
 SampleTable: TypeAlias = pa.Table
 
@@ -39,8 +39,6 @@ def make_manifest(
     A difficult pair of similarity s gets the margin s - beta (at most 0.1) and the temperature factor beta / s (at
     least 0.7): what turns its similarity into the beta of an ordinary cross-class pair, held to what did not hurt.
     """
-    if strategy not in STRATEGIES:
-        raise InputError(f"There is no strategy {strategy!r}.", f"Use one of {', '.join(STRATEGIES)}.")
     count = len(cluster)
     table = _numbered(count) if samples is None else samples
     if table.num_rows != count:

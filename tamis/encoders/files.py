@@ -15,9 +15,10 @@ from torch import nn
 
 from tamis.encoders.encoder import FORMAT, Encoder, build_encoder
 from tamis.encoders.matching import State, match
+from tamis.encoders.names import TORCHSCRIPT
 from tamis.encoders.networks import library_spec, outline
 from tamis.encoders.program import Program
-from tamis.encoders.spec import TORCHSCRIPT, EncoderSpec
+from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 
 # Recognised by the names and shapes of their weights.

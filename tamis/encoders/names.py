@@ -8,6 +8,13 @@ from tamis.errors import InputError
 # Four corners and the whole, each mirrored too: the ten crops of Krizhevsky et al. 2012, section 4.1, with the whole
 # image in place of the central crop.
 MAX_VIEWS = 10
+# What is trained here. Beside these, LIBRARIES have networks of their own, as `torchvision:resnet50`.
+ARCHITECTURES = ("small", "resnet18", "resnet50")
+LIBRARIES = ("torchvision", "timm")
+# A network that a file brings as a program.
+TORCHSCRIPT = "torchscript"
+MIN_SIZE, MAX_SIZE = 16, 1024
+MAX_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,19 @@ def parse_encoder(text: str, *, server: bool = False) -> EncoderName:
     if "@" in rest and (server or not file or not name):
         raise InputError(f"There is no encoder {text!r}.", f"Use {kind}:{form}.")
     return EncoderName(kind, name, file)
+
+
+def check_spec(architecture: str, image_size: int, views: int = 1) -> None:
+    """Raises InputError for a network that there is not, and for an image size or a number of views out of range."""
+    library, _, name = str(architecture).partition(":")
+    named = library in LIBRARIES and 0 < len(name) <= MAX_NAME
+    if architecture not in (*ARCHITECTURES, TORCHSCRIPT) and not named:
+        known = ", ".join([*ARCHITECTURES, *(f"{library}:NAME" for library in LIBRARIES)])
+        raise InputError(f"There is no architecture {architecture!r:.99}.", f"Use one of {known}.")
+    if type(image_size) is not int or not MIN_SIZE <= image_size <= MAX_SIZE:
+        raise InputError(f"The image size is {image_size!r}.", f"Use {MIN_SIZE} to {MAX_SIZE} pixels.")
+    if type(views) is not int or not 1 <= views <= MAX_VIEWS:
+        raise InputError(f"The number of views is {views!r}.", f"Use 1 to {MAX_VIEWS}.")
 
 
 def encoder_forms(*, server: bool = False) -> list[str]:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from tamis.encoders.spec import ARCHITECTURES, TORCHSCRIPT, EncoderSpec
+from tamis.encoders.names import ARCHITECTURES, TORCHSCRIPT
+from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 
 # With few pixels the max-pool and the wide stem of an ImageNet network would leave nothing to look at.

@@ -8,16 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tamis.encoders.names import MAX_VIEWS
+from tamis.encoders.names import MAX_SIZE, MIN_SIZE, check_spec
 from tamis.errors import InputError
 
-# What is trained here. Beside these, LIBRARIES have networks of their own, as `torchvision:resnet50`.
-ARCHITECTURES = ("small", "resnet18", "resnet50")
-LIBRARIES = ("torchvision", "timm")
-# A network that a file brings as a program.
-TORCHSCRIPT = "torchscript"
-MIN_SIZE, MAX_SIZE = 16, 1024
-MAX_NAME = 200
 TRAINED_UP_TO = 224
 SMALL_UP_TO = 40
 # On a CPU, where a step at 224 pixels takes a minute; docs/detection.md has what it costs.
@@ -46,13 +39,7 @@ class EncoderSpec:
     views: int = 1
 
     def __post_init__(self) -> None:
-        library, _, name = str(self.architecture).partition(":")
-        named = library in LIBRARIES and 0 < len(name) <= MAX_NAME
-        if self.architecture not in (*ARCHITECTURES, TORCHSCRIPT) and not named:
-            known = ", ".join([*ARCHITECTURES, *(f"{library}:NAME" for library in LIBRARIES)])
-            raise InputError(f"There is no architecture {self.architecture!r:.99}.", f"Use one of {known}.")
-        if type(self.image_size) is not int or not MIN_SIZE <= self.image_size <= MAX_SIZE:
-            raise InputError(f"The image size is {self.image_size!r}.", f"Use {MIN_SIZE} to {MAX_SIZE} pixels.")
+        check_spec(self.architecture, self.image_size, self.views)
         if self.resize is not None and not (
             type(self.resize) is int and self.image_size <= self.resize <= 2 * MAX_SIZE
         ):
@@ -64,8 +51,6 @@ class EncoderSpec:
             lowest = 0 if name == "mean" else 1e-3
             if len(values) != 3 or not all(isinstance(value, float) and lowest <= value <= 1 for value in values):
                 raise InputError(f"The {name} of the channels is {values!r:.99}.", f"Use three numbers, {lowest} to 1.")
-        if type(self.views) is not int or not 1 <= self.views <= MAX_VIEWS:
-            raise InputError(f"The number of views is {self.views!r}.", f"Use 1 to {MAX_VIEWS}.")
 
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """(3, S, S) uint8: what the encoder is shown of an RGB image."""

@@ -1,28 +1,34 @@
-"""The command line: exit statuses, JSON for programs, messages that say what to do, silence in a pipe, keys."""
+"""The command line: exit statuses, JSON for programs, messages that say what to do, help, completion, keys."""
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
-from harness import Server, await_line, tamis_process, until
+from harness import parsed, until
 from samples import digit_embeddings, digit_files, write_folder, write_tar
 from torchvision.models import resnet18
 
 import tamis
 from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
-from tamis.commands.cli import build_parser, main
+from service.schemas import NewCuration
+from tamis.commands.cli import main
+from tamis.curation.asked import check_curation
 from tamis.encoders.encoder import fingerprint, with_views
 from tamis.encoders.files import load_encoder
+from tamis.settings import load_settings
 
 COUNT = 60
 
@@ -59,8 +65,9 @@ def zip_bytes() -> bytes:
     return sink.getvalue()
 
 
-def process(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-m", "tamis.commands.cli", *arguments], capture_output=True, text=True)
+def process(*arguments: str | Path, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tamis.commands.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
 
 
 def last_json(text: str) -> dict[str, Any]:
@@ -85,84 +92,176 @@ def test_a_process_ends_with_0_done_1_failed_2_usage(arguments: list[str], statu
 
 
 OWN = ["--encoder", "embeddings:embeddings.npy"]
-BAD_INPUT = {
+CURATE = ["curate", "photos", "-o", "out"]
+# Told before anything is read or loaded.
+AT_ONCE = {
     "no such folder": (["curate", "nonesuch", "-o", "out"], ["nonesuch", "Give a folder"]),
+    "no such embeddings": ([*CURATE, "--encoder", "embeddings:x.npy"], ["x.npy", "Give the file"]),
+    "unknown encoder": ([*CURATE, "--encoder", "vgg"], ["vgg", "simclr"]),
+    "encoder without a name": ([*CURATE, "--encoder", "torchvision:"], ["torchvision:", "torchvision:NAME"]),
+    "views of embeddings": ([*CURATE, *OWN, "--views", "2"], ["no views"]),
+    "eleven views": ([*CURATE, "--views", "11"], ["11", "1 to 10"]),
+    "unknown architecture": ([*CURATE, "--architecture", "resnet81"], ["--architecture", '"resnet18"?']),
+    "tiny images": ([*CURATE, "--image-size", "8"], ["8", "16 to 1024"]),
+    "image size of no number": ([*CURATE, "--image-size", "big"], ["--image-size", "'big'", "auto"]),
+    "no epochs": ([*CURATE, "--epochs", "0"], ["epochs is 0", "1 or more"]),
+    "no steps": ([*CURATE, "--steps", "0"], ["steps is 0", "1 or more"]),
+    "epochs and steps": ([*CURATE, "--steps", "5", "--epochs", "5"], ["epochs", "steps", "one of them"]),
+    "no classes": ([*CURATE, "--classes", "0"], ["classes is 0", "auto"]),
+    "one class": ([*CURATE, "--classes", "1"], ["classes is 1", "auto"]),
+    "classes of no number": ([*CURATE, "--classes", "few"], ["--classes", "'few'", "auto"]),
+    "pos-high 0": ([*CURATE, "--pos-high", "0"], ["pos_high", "auto"]),
+    "pos-high 1.5": ([*CURATE, "--pos-high", "1.5"], ["pos_high", "1.5"]),
+    "pos-high above pos-low": ([*CURATE, "--pos-high", "0.99"], ["pos_high is 0.99", "pos_low 0.95"]),
+    "pos-low 1.5": ([*CURATE, "--pos-low", "1.5"], ["pos_low", "1.5"]),
+    "pos-low nan": ([*CURATE, "--pos-low", "nan"], ["pos_low", "nan"]),
+    "no neighbours": ([*CURATE, "--neighbours", "0"], ["neighbours is 0"]),
+    "fraction 1": ([*CURATE, "--fraction", "1"], ["fraction", "below 1"]),
+    "fraction 2": ([*CURATE, "--fraction", "2"], ["fraction is 2", "below 1"]),
+    "unknown strategy": ([*CURATE, "--strategy", "nonesuch"], ["--strategy", "remove"]),
+    "seed -1": ([*CURATE, "--seed", "-1"], ["--seed", "-1"]),
+    "seed too large": ([*CURATE, "--seed", str(2**31)], ["--seed", str(2**31)]),
+    "unknown device": ([*CURATE, "--device", "tpu"], ["--device", "auto, cpu or cuda"]),
+    "output in a file": (["curate", "photos", "-o", "text.txt/out"], ["text.txt", "-o"]),
+    "no output": (["curate", "photos"], ["--out", "tamis curate --help"]),
+    "unknown command": (["curat", "photos"], ['"curate"?', "tamis --help"]),
+    "unknown sub-command": (["keys", "creat", "laptop"], ['"create"?', "tamis keys --help"]),
+    "unknown sub-command of a list": (["datasets", "shwo", "ds_1"], ['"show"?', "tamis datasets --help"]),
+    "unknown option": ([*CURATE, "--epoch", "3"], ["--epochs", "tamis curate --help"]),
+    "one argument too many": ([*CURATE, "more"], ['"more"', "tamis curate --help"]),
+    "no command": (["keys"], ["command", "Choose"]),
+    "training in a file": (["train", "photos", "-o", "text.txt/out"], ["text.txt", "-o"]),
+    "batch of three": (["train", "photos", "-o", "out", "--batch-size", "3"], ["3", "4 or more"]),
+    "no epochs of training": (["train", "photos", "-o", "out", "--epochs", "0"], ["epochs is 0"]),
+    "probe of nothing": (["probe", "text.txt", "nonesuch"], ["nonesuch", "Give a folder"]),
+    "demo of nothing": (["demo", "--dataset", "nonesuch", "--out", "demo"], ["nonesuch", "digits"]),
+    "upload of nothing": (["upload", "nonesuch", "--name", "x"], ["nonesuch", "Give a folder"]),
+    "curation without --curate": (["upload", "photos", "--name", "x", "--pos-low", "0.9"], ["--pos-low", "--curate"]),
+    "manifest without -o": (["upload", "photos", "--name", "x", "--curate", "--strategy", "margin"], ["-o DIR"]),
+    "curation there of one class": (["curations", "create", "ds_1", "--classes", "1"], ["classes is 1"]),
+    "manifest there of nothing": (["manifest", "cu_1", "-o", "out", "--fraction", "1"], ["fraction"]),
+    "key without a name": (["keys", "create"], ["NAME", "tamis keys create --help"]),
+    "port too large": (["serve", "--port", "65536"], ["--port", "65535"]),
+    "unknown benchmark": (["bench", "scam"], ['"scam"', "scan"]),
+}
+# Told once that is read or loaded which shows it.
+LATER = {
     "empty folder": (["curate", "empty", "-o", "out"], ["empty", "Put images in it"]),
     "no archive": (["curate", "text.txt", "-o", "out"], ["text.txt", "zip, tar"]),
     "truncated zip": (["curate", "cut.zip", "-o", "out"], ["cut.zip"]),
     "truncated tar": (["curate", "cut.tar", "-o", "out"], ["cut.tar"]),
     "three images": (["curate", "three", "-o", "out"], ["3", "At least 4"]),
     "three embeddings": (["curate", "three", "-o", "out", "--encoder", "embeddings:three.npy"], ["3", "At least 4"]),
-    "unknown encoder": (["curate", "photos", "-o", "out", "--encoder", "vgg"], ["vgg", "simclr"]),
-    "no checkpoint": (
-        ["curate", "photos", "-o", "out", "--encoder", "checkpoint:text.txt"],
-        ["text.txt", "encoder.pt"],
-    ),
-    "no such embeddings": (["curate", "photos", "-o", "out", "--encoder", "embeddings:x.npy"], ["x.npy", "Give an"]),
-    "other embeddings": (["curate", "photos", "-o", "out", "--encoder", "embeddings:three.npy"], ["3 rows", "60"]),
-    "NaN embeddings": (["curate", "photos", "-o", "out", "--encoder", "embeddings:nan.npy"], ["17", "Leave"]),
-    "pos-high 0": (["curate", "photos", "-o", "out", *OWN, "--pos-high", "0"], ["pos_high", "auto"]),
-    "pos-high 1.5": (["curate", "photos", "-o", "out", *OWN, "--pos-high", "1.5"], ["pos_high", "1.5"]),
-    "pos-low 1": (["curate", "photos", "-o", "out", *OWN, "--pos-low", "1"], ["pos_low", "1.0"]),
-    "one class": (["curate", "photos", "-o", "out", *OWN, "--classes", "1"], ["classes is 1", "2 to 60"]),
-    "fraction 1": (["curate", "photos", "-o", "out", *OWN, "--fraction", "1"], ["fraction", "below 1"]),
-    "no epochs": (["curate", "photos", "-o", "out", "--epochs", "0"], ["epochs is 0", "1 or more"]),
+    "no checkpoint": ([*CURATE, "--encoder", "checkpoint:text.txt"], ["text.txt", "encoder.pt"]),
+    "other embeddings": ([*CURATE, "--encoder", "embeddings:three.npy"], ["3 rows", "60"]),
+    "NaN embeddings": ([*CURATE, "--encoder", "embeddings:nan.npy"], ["17", "Leave"]),
+    "more classes than images": ([*CURATE, *OWN, "--classes", "61"], ["classes is 61", "2 to 60"]),
     "no manifest": (["train", "photos", "-o", "out"], ["photos", "manifest.json", "tamis curate"]),
     "no encoder": (["probe", "text.txt", "photos"], ["text.txt", "encoder.pt"]),
-    "demo of nothing": (["demo", "--dataset", "nonesuch", "--out", "demo"], ["nonesuch", "digits"]),
     "unknown queue": (["worker", "--queues", "tpu"], ["tpu", "cpu, gpu, train"]),
-    "key without a name": (["keys", "create"], ["name", "--help"]),
 }
 
 
-@pytest.mark.parametrize("kind", BAD_INPUT)
-def test_bad_input_is_told_in_one_line_that_says_what_to_do(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments, named = BAD_INPUT[kind]
+@pytest.mark.parametrize("kind", AT_ONCE)
+def test_what_no_work_can_be_done_with_is_told_in_one_line_before_any_work(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: object) -> None:
+        pytest.fail("work has begun")
+
+    monkeypatch.setattr("worker.local.open_source", begun)
+    monkeypatch.setattr("tamis.commands.terminal._Lines.__init__", begun)
+    arguments, named = AT_ONCE[kind]
     assert main([*arguments, "--json"]) == 2
     out, err = capsys.readouterr()
-    assert err.startswith("tamis: ")
     assert len(err.splitlines()) == 1
-    assert all(words in err for words in named), err
-    assert f"tamis: {last_json(out)['error']['message']}\n" == err
-    assert not Path("out").exists()
+    _assert_told(out, err, named)
+
+
+@pytest.mark.parametrize("kind", LATER)
+def test_bad_input_is_told_in_one_line_that_says_what_to_do(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, named = LATER[kind]
+    assert main([*arguments, "--json"]) == 2
+    out, err = capsys.readouterr()
+    _assert_told(out, err.splitlines(keepends=True)[-1], named)
+    assert not Path("out/manifest.json").exists()
+
+
+def _assert_told(out: str, told: str, named: list[str]) -> None:
+    assert told.startswith("tamis: ")
+    assert all(words in told for words in named), told
+    assert f"tamis: {last_json(out)['error']['message']}\n" == told
+
+
+def test_a_number_out_of_range_is_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    code = "import sys; from tamis.commands.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    command = ["curate", "nonesuch", "-o", "out", "--pos-high", "0.99"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=tmp_path)
+    assert "pos_high is 0.99" in done.stderr
+    assert set(done.stdout.split()) & {"torch", "numpy", "pyarrow", "pydantic", "httpx"} == set()
+
+
+@pytest.mark.parametrize("place", ["--device", "TAMIS_DEVICE"])
+@pytest.mark.parametrize(
+    "command", [[*CURATE, *OWN], ["train", "photos", "-o", "out"], ["probe", "text.txt", "photos"]]
+)
+def test_a_gpu_that_is_not_there_is_refused_wherever_it_is_asked_for(
+    command: list[str], place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    if place == "--device":
+        command = [*command, "--device", "cuda"]
+    else:
+        monkeypatch.setenv(place, "cuda")
+    assert main([*command, "--quiet"]) == 2
+    assert "The device cuda is not available" in capsys.readouterr().err
+
+
+def test_a_setting_of_no_device_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMIS_DEVICE", "nonsense")
+    assert main([*CURATE, *OWN]) == 2
+    assert "TAMIS_DEVICE" in capsys.readouterr().err
+    with pytest.raises(tamis.SettingsError, match="TAMIS_DEVICE"):
+        load_settings()
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("asked", "possible"),
     [
-        ["--strategy", "nonesuch"],
-        ["--pos-high", "many"],
-        ["--classes", "few"],
-        ["--seed", "-1"],
-        ["--seed", str(2**31)],
+        *(({"classes": value}, value == "auto" or value >= 2) for value in ("auto", -1, 0, 1, 2, 10)),
+        *(({"pos_high": value}, value == "auto" or 0 < value < 0.95) for value in ("auto", -0.1, 0.0, 0.5, 0.95, 1.0)),
+        *(({"pos_low": value}, 0 < value < 1) for value in (-0.1, 0.0, 0.5, 1.0, 1.5)),
+        *(({"neighbours": value}, value >= 1) for value in (-1, 0, 1, 64)),
+        *(({"score": value}, value != "other") for value in ("blend", "band", "other")),
     ],
 )
-def test_a_value_out_of_range_is_named_with_its_option(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["curate", "photos", "-o", "out", *arguments])
-    assert ended.value.code == 2
-    assert f"argument {arguments[0]}: " in capsys.readouterr().err
+def test_command_line_and_api_judge_a_curation_alike(asked: dict[str, Any], possible: bool) -> None:
+    for judge in (check_curation, lambda **asked: NewCuration(dataset="ds_1", **asked)):
+        try:
+            judge(**asked)
+        except ValueError:
+            assert not possible
+        else:
+            assert possible
 
 
 def test_a_place_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["curate", "photos", "-o", "text.txt/out", *OWN, "--json"]) == 1
+    assert main(["keys", "list", "--data", "text.txt", "--json"]) == 1
     out, err = capsys.readouterr()
     assert last_json(out)["error"]["type"] == "file-error"
-    assert "text.txt/out: Not a directory." in err
-    assert main(["keys", "list", "--data", "text.txt"]) == 1
+    assert "text.txt" in err
 
 
 def test_curating_with_embeddings_twice_gives_the_same_bytes_and_nothing_but_the_result(tmp_path: Path) -> None:
     contents = []
     for name in ("first", "second"):
-        done = process("curate", "photos", "-o", tmp_path / name, *OWN, "--classes", "10", "--json")
+        done = process("curate", "photos", "-o", tmp_path / name, *OWN, "--classes", "10", "--json", "--quiet")
         assert (done.returncode, done.stderr) == (0, "")
         found = last_json(done.stdout)
         assert found["counts"]["samples"] == COUNT
         assert found["path"] == str(tmp_path / name)
-        assert len(done.stdout.splitlines()) == 2
+        assert len(done.stdout.splitlines()) == 3
         contents.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert contents[0] == contents[1]
     manifest = tamis.read_manifest(tmp_path / "first")
@@ -182,7 +281,8 @@ def test_curating_with_weights_from_a_file(form: str, tmp_path: Path, capsys: py
     description = tamis.read_manifest(tmp_path / "out").description
     expected = fingerprint(with_views(load_encoder(weights), 2))
     named = form.partition("@")[0].partition(":{")[0]
-    assert description["encoder"] == {"encoder": named, "encoder_fingerprint": expected, "dimension": 512}
+    about = {"encoder": named, "encoder_fingerprint": expected, "dimension": 512}
+    assert description["encoder"] == {**about, "architecture": "torchvision:resnet18", "image_size": 224}
     assert (description["request"]["encoder"], description["request"]["views"]) == (named, 2)
 
 
@@ -190,7 +290,7 @@ def test_curate_train_and_probe_without_a_server(tmp_path: Path, capsys: pytest.
     """Each command ends with one JSON object on its last line, which says where the next one begins."""
 
     def run(*arguments: str | Path) -> dict[str, Any]:
-        assert main([*map(str, arguments), "--json"]) == 0
+        assert main([*map(str, arguments), "--json", "--quiet"]) == 0
         captured = capsys.readouterr()
         assert captured.err == ""
         return last_json(captured.out)
@@ -211,77 +311,70 @@ def test_curate_train_and_probe_without_a_server(tmp_path: Path, capsys: pytest.
     assert probed["probe"] == trained["probe"]
 
 
-def test_upload_curate_and_download_from_a_server(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(*arguments: str) -> dict[str, Any]:
-        assert main([*arguments, "--server", server.url, "--json"]) == 0
-        captured = capsys.readouterr()
-        assert captured.err == ""
-        return last_json(captured.out)
-
-    dataset = run("upload", "photos", "--name", "from the command line")
-    assert dataset["samples"] == COUNT
-    assert dataset["id"] in {row["id"] for row in run("datasets")["datasets"]}
-    server.client.send_embeddings(dataset["id"], "embeddings.npy")
-    asked = server.client.curate(dataset["id"], encoder="embeddings", classes=10)["id"]
-    server.client.wait(f"/curations/{asked}", timeout=60)
-    assert asked in {row["id"] for row in run("curations")["curations"]}
-    made = run("manifest", asked, "-o", str(tmp_path / "manifest"), "--strategy", "margin")
-    assert tamis.read_manifest(made["path"]).description["counts"] == made["counts"]
-    assert main(["manifest", "cu_nonesuch", "-o", str(tmp_path / "none"), "--server", server.url]) == 1
-    assert "cu_nonesuch" in capsys.readouterr().err
+def test_a_name_that_the_screen_cannot_show_does_no_harm(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", digit_files(8))
+    (tmp_path / "photos" / "broken-😀.png").write_bytes(b"no image")
+    np.save(tmp_path / "embeddings.npy", digit_embeddings(8))
+    for encoding in ("ascii", "cp1252"):
+        asked = ["curate", str(tmp_path / "photos"), "-o", str(tmp_path / encoding), "--classes", "2"]
+        own = ["--encoder", f"embeddings:{tmp_path / 'embeddings.npy'}"]
+        done = process(*asked, *own, env={"PYTHONIOENCODING": encoding})
+        assert (done.returncode, "left out broken-\\U0001f600.png" in done.stdout) == (0, True), done.stderr
 
 
-def test_a_server_that_others_can_reach_asks_for_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = tmp_path / "data"
-
-    def keys(*arguments: str) -> dict[str, Any]:
-        assert main(["keys", *arguments, "--data", str(data), "--json"]) == 0
-        return last_json(capsys.readouterr().out)
-
-    made = keys("create", "laptop")
-    (listed,) = keys("list")["keys"]
-    assert (listed["id"], listed["name"], listed["revoked"]) == (made["id"], "laptop", False)
-    assert made["key"].startswith(listed["prefix"])
-    arguments = ("serve", "--host", "0.0.0.0", "--port", "0", "--no-worker", "--data", str(data))
-    with tamis_process(*arguments, data=data) as (running, log):
-        url = await_line(log, r"Tamis serves (\S+),", running).replace("0.0.0.0", "127.0.0.1")
-        call = ["datasets", "--server", url, "--json"]
-        assert main(call) == 1
-        out, err = capsys.readouterr()
-        assert last_json(out)["error"]["type"] == "unauthenticated"
-        assert "tamis keys create" in err
-        assert main([*call, "--api-key", made["key"]]) == 0
-        assert last_json(capsys.readouterr().out) == {"datasets": []}
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("TAMIS_API_KEY", made["key"])
-            assert main(call) == 0
-        page = httpx.get(url)
-        assert (page.status_code, page.headers["location"]) == (303, "/login?next=/")
-        keys("revoke", made["id"])
-        assert keys("list")["keys"][0]["revoked"]
-        until(lambda: main([*call, "--api-key", made["key"]]) == 1, 5, "the key to be refused")
-    assert main(["keys", "revoke", "key_nonesuch", "--data", str(data)]) == 1
-    assert "tamis keys list" in capsys.readouterr().err
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        command = [sys.executable, "-m", "tamis.commands.cli", "keys", "list", "--data", tmp_path]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_an_address_in_use_is_refused(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    port = server.url.rsplit(":", 1)[1]
-    assert main(["serve", "--port", port, "--data", str(tmp_path / "data")]) == 1
-    assert "Choose another --port" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["serve", "--port", "65536"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_stopped_says_how_to_go_on_and_leaves_no_copy(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C, `timeout` or a batch system, and a terminal that is closed."""
+    write_folder(tmp_path / "photos", digit_files(COUNT))
+    (tmp_path / "scratch").mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "tamis.commands.cli",
+        "curate",
+        "photos",
+        "-o",
+        "out",
+        "--steps",
+        "100000",
+        "--json",
+    ]
+    places = {"TMPDIR": str(tmp_path / "scratch"), "TAMIS_CACHE": str(tmp_path / "cache")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **places}, text=True, **pipes) as running:  # type: ignore[call-overload]  # the pipes
+        until(lambda: list(tmp_path.glob("cache/objects/checkpoints/*")), 60, "the training to have begun")
+        running.send_signal(number)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert err.splitlines()[-1] == (
+        f"tamis: Interrupted. What was finished is kept in {tmp_path / 'cache'}: typed again, it goes on from there."
+    )
+    assert last_json(out)["error"]["type"] == "interrupted"
+    assert [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()] == []
 
 
-def test_every_command_takes_json_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
-    names = build_parser().format_help()
-    for name in ("demo", "serve", "worker", "curate", "upload", "datasets", "curations", "manifest", "train", "probe"):
-        assert name in names
-        with pytest.raises(SystemExit) as ended:
-            main([name, "--help"])
-        assert ended.value.code == 0
-        assert "--json" in capsys.readouterr().out
+def test_the_first_line_comes_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    """Within two seconds of typing, however long PyTorch takes to load."""
+    code = """
+        import sys, builtins
+        from tamis.commands import terminal
+        say = terminal._Lines._say
+        terminal._Lines._say = lambda self, line: (say(self, line), print(*sys.modules), sys.exit(3))
+        from tamis.commands.cli import main
+        main(sys.argv[1:])
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code), *CURATE], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("Curating photos: ")) == (3, True), done.stderr
+    assert set(done.stdout.split()) & {"torch", "numpy", "pyarrow", "sklearn"} == set()
 
 
 def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +385,7 @@ def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs(monkey
         assert {"Tamis: blends", "Tamis: band share", "random", "InfoNCE loss of late epochs"} < set(scores)
         assert all(0 <= score["mean"] <= 1 for score in scores.values())
     assert figures["digits, pairs"]["random"]["mean"] > 0.7
-    assert build_parser().parse_args(["bench", "detect"]).name == "detect"
+    assert parsed(["bench", "detect"])["name"] == "detect"
 
 
 def test_the_embedding_benchmark_compares_the_same_features() -> None:
@@ -300,7 +393,7 @@ def test_the_embedding_benchmark_compares_the_same_features() -> None:
     for name in ("resnet18", "torchvision:resnet18"):
         assert set(figures[name]["ours_as_share_of"]) == {"network alone", "network alone, f32", "DataLoader, f32"}
         assert figures[name]["least_cosine_to_f32"] > 0.999
-    assert build_parser().parse_args(["bench", "embed"]).name == "embed"
+    assert parsed(["bench", "embed"])["name"] == "embed"
 
 
 def test_the_benchmark_of_ingest_measures_limit_peers_and_memory(capsys: pytest.CaptureFixture[str]) -> None:

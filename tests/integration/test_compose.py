@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import sqlalchemy as sa
 import yaml
+from harness import parsed
 
-from tamis.commands.cli import build_parser
 from tamis.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -41,9 +41,9 @@ def instruction(name: str) -> list[str]:
 @pytest.mark.parametrize("name", ["service", "worker-cpu", "worker-gpu"])
 def test_a_service_is_started_with_a_command_and_settings_that_exist(name: str) -> None:
     row = ours(composed())[name]
-    options = build_parser().parse_args(shlex.split(row["command"]))
+    options = parsed(shlex.split(row["command"]))
     if name == "service":
-        assert (options.host, options.port, options.no_worker) == ("0.0.0.0", 8080, True)
+        assert (options["host"], options["port"], options["no_worker"]) == ("0.0.0.0", 8080, True)
     environment = dict(row["environment"])
     for variable in AWS:
         environment.pop(variable)
@@ -57,7 +57,7 @@ def test_every_queue_has_a_worker() -> None:
 
     rows = ours(composed())
     assert "worker-cpu" in rows
-    taken = build_parser().parse_args(shlex.split(rows["worker-cpu"]["command"])).queues.split(",")
+    taken = parsed(shlex.split(rows["worker-cpu"]["command"]))["queues"].split(",")
     assert set(taken) == set(QUEUES)
 
 
@@ -103,9 +103,9 @@ def test_the_image_holds_every_package_and_starts_a_command_that_exists() -> Non
     needed = {*PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], "pyproject.toml", "README.md"}
     assert needed - copied == set()
     assert json.loads(instruction("ENTRYPOINT")[0]) == ["tamis"]
-    options = build_parser().parse_args(json.loads(instruction("CMD")[0]))
-    assert f"{options.port}" in instruction("EXPOSE")
-    assert f"127.0.0.1:{options.port}/healthz" in instruction("HEALTHCHECK")[0]
+    options = parsed(json.loads(instruction("CMD")[0]))
+    assert f"{options['port']}" in instruction("EXPOSE")
+    assert f"127.0.0.1:{options['port']}/healthz" in instruction("HEALTHCHECK")[0]
     variables = {word.split("=")[0] for line in instruction("ENV") for word in line.split()}
     settings = {name.removeprefix("TAMIS_").lower() for name in variables if name.startswith("TAMIS_")}
     assert settings <= set(Settings.model_fields)

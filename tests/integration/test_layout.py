@@ -39,22 +39,13 @@ ARROWS: dict[str, set[str]] = {
         *("tamis.sources", "tamis.store"),
     },
     "service": {
-        *("tamis.encoders", "tamis.ingest", "tamis.logs", "tamis.manifest", "tamis.scan", "tamis.settings"),
-        *("tamis.sources", "tamis.store"),
+        *("tamis.curation", "tamis.encoders", "tamis.ingest", "tamis.logs", "tamis.manifest", "tamis.scan"),
+        *("tamis.settings", "tamis.sources", "tamis.store"),
     },
     # Above all else.
     "tamis.commands": {
-        *(
-            "service",
-            "trainer",
-            "worker.durable",
-            "worker.local",
-            "tamis.client",
-            "tamis.encoders",
-            "tamis.manifest",
-            "tamis.settings",
-        ),
-        *("tamis.sources", "tamis.store"),
+        *("service", "trainer", "worker.cache", "worker.durable", "worker.local", "tamis.client", "tamis.curation"),
+        *("tamis.encoders", "tamis.manifest", "tamis.settings", "tamis.sources", "tamis.store"),
     },
 }
 # Libraries that only some rooms may know.
@@ -66,6 +57,7 @@ KEEPERS = {
     "duckdb": {"service"},
     "fastapi": {"service"},
     "httpx": {"tamis.client"},
+    "cyclopts": {"tamis.commands"},
     "rich": {"tamis.commands"},
     "faiss": {"tamis.curation"},
 }

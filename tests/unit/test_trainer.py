@@ -17,7 +17,8 @@ from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet
 from trainer.pairs import DifficultPairs
 from trainer.probe import linear_probe, wilson_interval
-from trainer.simclr import Recipe, _batches, train_simclr
+from trainer.recipe import Recipe
+from trainer.simclr import _batches, train_simclr
 
 SPEC = EncoderSpec("small", 16)
 

@@ -13,7 +13,7 @@ from dbos import error as dbos_error
 
 from tamis.errors import CancelledError, TamisError
 from tamis.ingest.shards import ShardRef
-from tamis.progress import Progress, pace
+from tamis.progress import Pace, Progress
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
@@ -109,7 +109,7 @@ def reporter(
     done, total: where this step begins, in the units that the callback counts.
     It raises CancelledError once the row is cancelled, which is how a long step learns of it.
     """
-    catalog, words = runtime().catalog, pace()
+    catalog, words = runtime().catalog, Pace().words
     advance(catalog, model, row_id, stage=stage, done=done, total=total, message=message)
 
     def tell(done: int, total: int) -> None:

@@ -15,7 +15,8 @@ from tamis.encoders.names import EncoderName, encoder_place
 from tamis.encoders.spec import choose_spec
 from tamis.progress import counted_from
 from trainer.data import ImageSet
-from trainer.simclr import Recipe, train_simclr
+from trainer.recipe import Recipe
+from trainer.simclr import train_simclr
 from worker.steps.ingest import Stored, image_sizes
 from worker.steps.pixels import decoded
 from worker.steps.place import Objects, Place, Stage

@@ -1,0 +1,117 @@
+"""`tamis curate`: from images to a manifest in this process."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tamis.commands.options import (
+    RUNNING,
+    Device,
+    Difficulty,
+    Encoding,
+    Out,
+    Quiet,
+    Result,
+    Seed,
+    Source,
+    Treatment,
+    flag,
+)
+from tamis.commands.ready import check_gpu, check_out, check_source, share_cores
+from tamis.commands.stage import Quicker
+from tamis.commands.terminal import steps
+from worker.cache import default_folder
+
+# What to offer who would rather have a rougher encoder sooner.
+FEW_STEPS, SMALL_IMAGES = 200, 24
+
+Cache = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder of what is made on the way, for the next time; may be removed.",
+        metavar="DIR",
+        env_var="TAMIS_CACHE",
+        show_default=lambda _: "tamis in the user's cache",
+        group=RUNNING,
+    ),
+]
+
+
+def curate(
+    source: Source,
+    /,
+    *,
+    out: Out,
+    encoding: Encoding = Encoding(),
+    difficulty: Difficulty = Difficulty(),
+    treatment: Treatment = Treatment(),
+    seed: Seed = 0,
+    device: Device = "auto",
+    cache: Cache = None,
+    force: Annotated[bool, flag("Replace a manifest that is there.")] = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Curates a data set without a server and writes a manifest."""
+    for part in (encoding, difficulty, treatment):
+        part.judge()
+    check_source(source)
+    check_out(out)
+    plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out}."
+    kept = f"What was finished is kept in {cache or default_folder()}: typed again, it goes on from there."
+    with steps(plan, quiet=quiet, kept=kept, quicker=_quicker(encoding)) as step:
+        share_cores()
+        check_gpu(device)
+        from tamis.settings import load_settings
+        from worker.local import curate_source
+
+        found = curate_source(
+            source,
+            out,
+            **asdict(encoding),
+            **asdict(difficulty),
+            **asdict(treatment),
+            seed=seed,
+            device=device,
+            cache=cache,
+            force=force,
+            allow_torchscript=load_settings().allow_torchscript,
+            step=step,
+        )
+    counts = found["counts"]
+    print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
+    if counts["equal_files"] or counts["near_duplicates"]:
+        print(f"duplicates: {counts['equal_files']} by file, {counts['near_duplicates']} by similarity")
+    for row in found["quarantine"]:
+        print(f"left out {row['name']}: {row['reason']}")
+    size = found["cache_bytes"] / 1e6
+    print(f"kept for the next time in {found['cache']}: {size:,.1f} MB; the folder may be removed")
+    return dict(found)
+
+
+def _embedding(encoding: Encoding) -> str:
+    match encoding.encoder.partition(":")[0]:
+        case "simclr":
+            return "read the images, train an encoder on them, embed them"
+        case "embeddings":
+            return "read the images, take your embeddings"
+    return f"read the images, embed them by {encoding.encoder}"
+
+
+def _quicker(encoding: Encoding) -> Quicker:
+    def ways(title: str, total: int) -> str:
+        if title.startswith("embed"):
+            return "--views 1" * (encoding.views > 1)
+        if not title.startswith("train"):
+            return ""
+        size = encoding.image_size
+        smaller = "a smaller --image-size" if size == "auto" else f"--image-size {SMALL_IMAGES}"
+        known = {
+            f"--steps {FEW_STEPS}": total > FEW_STEPS,
+            smaller: size == "auto" or size > SMALL_IMAGES,
+            "--architecture small": encoding.architecture not in ("auto", "small"),
+        }
+        return " or ".join(way for way, helps in known.items() if helps)
+
+    return ways

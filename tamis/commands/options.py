@@ -1,0 +1,212 @@
+"""The options that several commands share: what each is called, its default, what it means, its group in `--help`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from cyclopts import Group, Parameter, Token
+from cyclopts.validators import Number
+
+from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, check_selection
+from tamis.device import check_device
+from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, check_spec, encoder_forms, parse_encoder
+from tamis.errors import InputError
+from trainer.recipe import Loss, Recipe
+
+Result: TypeAlias = dict[str, Any] | None
+
+SERVER = "http://127.0.0.1:8080"
+MAX_SEED = 2**31 - 1
+SOURCES = "Folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
+
+WHAT = Group("What", sort_key=1)
+ENCODER = Group("Encoder", sort_key=2)
+DIFFICULTY = Group("Difficulty", sort_key=3)
+MANIFEST = Group("Manifest", sort_key=4)
+TRAINING = Group("Training", sort_key=5)
+ON_SERVER = Group("Server", sort_key=6)
+RUNNING = Group("Running", sort_key=7)
+
+
+def number(low: int, high: int | None = None) -> Number:
+    return Number(gte=low, lte=high)
+
+
+def flag(text: str, group: Group = RUNNING) -> Parameter:
+    """Of an option that is given or not, and takes no value."""
+    return Parameter(help=text, negative="", show_default=False, group=group)
+
+
+def auto_or(kind: Callable[[str], Any], letter: str, text: str) -> Parameter:
+    """Of an option that takes a number or `auto`."""
+
+    def convert(_: Any, tokens: Sequence[Token]) -> Any:
+        word = tokens[0].value
+        try:
+            return word if word == "auto" else kind(word)
+        except ValueError:
+            raise ValueError(f"{word!r} is neither auto nor a number.") from None
+
+    return Parameter(help=text, converter=convert, metavar=f"auto|{letter}", show_choices=False)
+
+
+def _known_device(_: Any, value: str) -> None:
+    try:
+        check_device(value)
+    except InputError as error:
+        raise ValueError(error.hint) from error
+
+
+Auto: TypeAlias = Literal["auto"]
+Source = Annotated[str, Parameter(help=f"{SOURCES}, or s3://BUCKET/PREFIX.", group=WHAT)]
+Out = Annotated[Path, Parameter(name=["--out", "-o"], metavar="DIR", help="Folder of the manifest.", group=WHAT)]
+Seed = Annotated[int, Parameter(help="Of all chance.", metavar="S", validator=number(0, MAX_SEED), group=RUNNING)]
+Quiet = Annotated[bool, flag("No progress on standard error.")]
+Device = Annotated[
+    str,
+    Parameter(
+        help="Where to compute; auto is the GPU where there is one.",
+        metavar="auto|cpu|cuda",
+        env_var="TAMIS_DEVICE",
+        validator=_known_device,
+        group=RUNNING,
+    ),
+]
+# Where a server computes is no matter of this machine's TAMIS_DEVICE.
+ServerDevice = Annotated[
+    Literal["auto", "cpu", "cuda"], Parameter(help="Where to compute; auto is what the worker has.", group=ON_SERVER)
+]
+Data = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder of database and objects.",
+        metavar="DIR",
+        env_var="TAMIS_DATA",
+        show_default=lambda _: "tamis-data",
+        group=RUNNING,
+    ),
+]
+Id = Annotated[str, Parameter(help="As the list shows it.", group=WHAT)]
+
+
+Architecture = Annotated[
+    Literal["auto", "small", "resnet18", "resnet50"],
+    Parameter(help="Network to train. auto: small on a CPU and up to 40 pixels, else resnet18."),
+]
+ImageSize = Annotated[
+    int | Auto, auto_or(int, "S", "Pixels of a side that it sees. auto: the images', at most 32 on a CPU, else 224.")
+]
+Epochs = Annotated[int | None, Parameter(help="Passes over the images; by default 600 steps.", metavar="E")]
+Steps = Annotated[int | None, Parameter(help="Steps of training, in place of --epochs.", metavar="N")]
+
+
+@Parameter(name="*", group=ENCODER)
+@dataclass(frozen=True)
+class Encoding:
+    """From images to embeddings; architecture to steps are of `simclr` alone."""
+
+    encoder: Annotated[
+        str, Parameter(help=f"{', '.join(encoder_forms())}. simclr is trained on the images.", metavar="FORM")
+    ] = "simclr"
+    architecture: Architecture = "auto"
+    image_size: ImageSize = "auto"
+    epochs: Epochs = None
+    steps: Steps = None
+    views: Annotated[
+        int, Parameter(help=f"Views of each image whose features are averaged, 1 to {MAX_VIEWS}.", metavar="V")
+    ] = 1
+
+    def judge(self, *, server: bool = False) -> None:
+        """Raises InputError for an encoder that there is not, and for numbers out of range.
+
+        server: whether it may be one that the server has, as well as one of this machine.
+        """
+        asked = parse_encoder(self.encoder, server=server and self.encoder == "embeddings")
+        asked.check_views(self.views)
+        if asked.file and not server and not Path(asked.file).is_file():
+            raise InputError(f"There is no file {asked.file}.", f"Give the file that {asked.kind} is to take.")
+        _judge_network(self.architecture, self.image_size, self.views)
+        Recipe(epochs=self.epochs, steps=self.steps)
+
+
+@Parameter(name="*", group=DIFFICULTY)
+@dataclass(frozen=True)
+class Difficulty:
+    """Who is difficult."""
+
+    classes: Annotated[int | Auto, auto_or(int, "K", "Number of classes, r + 1.")] = "auto"
+    pos_high: Annotated[
+        float | Auto, auto_or(float, "P", "Share of all pairs that are of one class. auto: 1 / classes.")
+    ] = "auto"
+    pos_low: Annotated[float, Parameter(help="Share of all pairs that are not wholly unlike.", metavar="P")] = 0.95
+    neighbours: Annotated[int, Parameter(help="Difficult partners kept of each image.", metavar="K")] = 64
+    score: Annotated[Score, Parameter(help="What an image's difficulty is.")] = "blend"
+
+    def judge(self) -> None:
+        check_curation(**asdict(self))
+
+
+@Parameter(name="*", group=MANIFEST)
+@dataclass(frozen=True)
+class Treatment:
+    """What is done about the difficult."""
+
+    strategy: Annotated[Strategy, Parameter(help="Drop difficult images, or treat difficult pairs in the loss.")] = (
+        "remove"
+    )
+    fraction: Annotated[float | Auto, auto_or(float, "F", "Share to drop. auto: where the scores part, 8% to 20%.")] = (
+        "auto"
+    )
+    duplicates: Annotated[Duplicates, Parameter(help="Which to drop: none, equal files, or what looks alike too.")] = (
+        "keep"
+    )
+
+    def judge(self) -> None:
+        check_selection(**asdict(self))
+
+
+@Parameter(name="*", group=TRAINING)
+@dataclass(frozen=True)
+class Training:
+    """How an arm of a manifest is trained."""
+
+    baseline: Annotated[bool, flag("Ignore the manifest's flags: the control arm.", TRAINING)] = False
+    loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
+    architecture: Architecture = "auto"
+    image_size: ImageSize = "auto"
+    epochs: Epochs = None
+    steps: Steps = None
+    batch_size: Annotated[int, Parameter(help="Images a step.", metavar="B")] = 128
+
+    def judge(self) -> None:
+        """Raises InputError for numbers out of range."""
+        _judge_network(self.architecture, self.image_size)
+        Recipe(epochs=self.epochs, steps=self.steps, batch_size=self.batch_size, loss=self.loss)
+
+
+@Parameter(name="*", group=ON_SERVER)
+@dataclass(frozen=True)
+class Server:
+    """Which server to ask."""
+
+    server: Annotated[str, Parameter(help="Its address.", metavar="URL")] = SERVER
+    api_key: Annotated[
+        str | None,
+        Parameter(
+            help="From `tamis keys create`; a server on this machine asks for none.",
+            metavar="KEY",
+            env_var="TAMIS_API_KEY",
+        ),
+    ] = None
+
+    def client(self) -> Any:
+        from tamis.client.client import Client
+
+        return Client(self.server, self.api_key)
+
+
+def _judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:
+    check_spec(
+        "small" if architecture == "auto" else architecture, MIN_SIZE if image_size == "auto" else image_size, views
+    )

@@ -1,0 +1,34 @@
+"""What a command that works on this machine makes sure of before it begins, and before anything heavy is loaded."""
+
+import os
+from pathlib import Path
+
+from tamis.errors import InputError
+
+
+def share_cores() -> None:
+    """Before PyTorch is loaded: OpenMP's threads, left to spin while they wait, would take the cores from others."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def check_source(source: str) -> None:
+    """Raises InputError where there is none; of a bucket it is known only once it is asked."""
+    if "://" not in source and not Path(source).exists():
+        raise InputError(f"There is no {source}.", "Give a folder or archive of images.")
+
+
+def check_out(out: Path) -> None:
+    """Raises InputError for a folder that cannot be made or written into."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{out} cannot be made: {there} is no folder.", "Choose another one with -o.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{out} cannot be written: {there} belongs to others.", "Choose another folder with -o.")
+
+
+def check_gpu(device: str) -> None:
+    """Raises InputError for a GPU that is not there. Loads PyTorch where one is asked for."""
+    if device.startswith("cuda"):
+        from tamis.device import resolve_device
+
+        resolve_device(device)

@@ -1,0 +1,96 @@
+"""`tamis serve`, `worker` and `keys`: a server of one's own, and who may use it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tamis.commands.options import WHAT, Data, Result, flag, number
+from tamis.commands.ready import share_cores
+from tamis.commands.terminal import print_table
+
+keys = App(name="keys", help="Creates, lists and revokes API keys of the server whose data are here.")
+
+
+def serve(
+    *,
+    host: Annotated[
+        str, Parameter(help="Address to listen on; other than loopback asks for an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="0 takes a free one.", validator=number(0, 65535))] = 8080,
+    no_worker: Annotated[bool, flag("Leave the jobs to `tamis worker`.")] = False,
+    data: Data = None,
+    reload: Annotated[bool, flag("Restart when the code changes, for development.")] = False,
+) -> Result:
+    """Serves API and dashboard, with one worker beside it."""
+    from service.main import serve as serve_until_ended
+
+    serve_until_ended(_settings(data), host=host, port=port, with_worker=not no_worker, reload=reload)
+    return None
+
+
+def worker(
+    *,
+    queues: Annotated[str, Parameter(help="Which to take jobs from, comma-separated.")] = "cpu,gpu,train",
+    id: Annotated[
+        str | None, Parameter(help="A name that stays over restarts, so that a restart resumes at once.")
+    ] = None,
+    data: Data = None,
+    parent: Annotated[int | None, Parameter(show=False)] = None,
+) -> Result:
+    """Takes jobs from the queues, on this machine or another."""
+    share_cores()
+    from worker.durable.main import run_worker
+
+    run_worker(_settings(data, **({"worker_id": id} if id else {})), queues.split(","), parent=parent)
+    return None
+
+
+@keys.command
+def create(name: Annotated[str, Parameter(help="Whose it is.", group=WHAT)], /, *, data: Data = None) -> Result:
+    """Creates a key, which is shown once."""
+    from service.auth import create_key
+
+    key_id, key = create_key(_catalog(data), name)
+    print(f"{key_id}  {key}\nStore it now: it is not shown again.")
+    return {"id": key_id, "key": key}
+
+
+@keys.command(name="list")
+def list_(*, data: Data = None) -> Result:
+    """Lists the keys."""
+    from service.auth import list_keys
+
+    rows = [
+        {"id": row.id, "name": row.name, "prefix": row.prefix, "revoked": row.revoked_at is not None}
+        for row in list_keys(_catalog(data))
+    ]
+    print_table(
+        ["ID", "KEY", "STATE", "NAME"],
+        [(row["id"], f"{row['prefix']}...", "revoked" if row["revoked"] else "standing", row["name"]) for row in rows],
+    )
+    return {"keys": rows}
+
+
+@keys.command
+def revoke(
+    id: Annotated[str, Parameter(help="As `tamis keys list` shows it.", group=WHAT)], /, *, data: Data = None
+) -> Result:
+    """Revokes a key, at once and for good."""
+    from service.auth import revoke_key
+
+    revoke_key(_catalog(data), id)
+    print(f"{id} is revoked.")
+    return {"id": id, "revoked": True}
+
+
+def _catalog(data: Path | None) -> Any:
+    from tamis.store.catalog import open_catalog
+
+    return open_catalog(_settings(data))
+
+
+def _settings(data: Path | None, **overrides: Any) -> Any:
+    from tamis.settings import load_settings
+
+    return load_settings(**({} if data is None else {"data": data}), **overrides)

@@ -1,0 +1,72 @@
+"""`tamis train` and `tamis probe`: what a manifest is worth, in this process."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tamis.commands.options import WHAT, Device, Quiet, Result, Seed, Source, Training
+from tamis.commands.ready import check_gpu, check_out, check_source, share_cores
+from tamis.commands.terminal import steps
+
+Results = Annotated[
+    Path, Parameter(name=["--out", "-o"], help="Folder of encoder.pt and result.json.", metavar="DIR", group=WHAT)
+]
+
+
+def train(
+    manifest: Annotated[Path, Parameter(help="Folder of the manifest.", group=WHAT)],
+    /,
+    *,
+    out: Results,
+    images: Annotated[
+        str | None, Parameter(help="What the manifest was made of, if it moved.", metavar="SOURCE", group=WHAT)
+    ] = None,
+    training: Training = Training(),
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> Result:
+    """Trains SimCLR on a manifest and reports a linear probe where labels exist."""
+    training.judge()
+    check_out(out)
+    arm = "on all its images alike" if training.baseline else "as it says"
+    plan = f"Training on {manifest}, {arm}, then a linear probe; all goes to {out}."
+    kept = f"The checkpoint in {out} is kept: typed again, it goes on from there."
+    with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step:
+        share_cores()
+        check_gpu(device)
+        from trainer.run import train_manifest
+
+        result = train_manifest(
+            manifest, out, images=images, **asdict(training), seed=seed, device=device, progress=step("train")
+        )
+    print(result.describe())
+    return result.as_json()
+
+
+def _fewer_epochs(title: str, total: int) -> str:
+    return f"--steps {total // 2}, for all arms alike"
+
+
+def probe(
+    checkpoint: Annotated[Path, Parameter(help="An encoder.pt, or weights that tell their network.", group=WHAT)],
+    source: Source,
+    /,
+    *,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> Result:
+    """Reports a linear probe of a checkpoint on labelled images."""
+    check_source(source)
+    with steps(f"Embedding {source} by {checkpoint}, then a linear probe.", quiet=quiet) as step:
+        share_cores()
+        check_gpu(device)
+        from tamis.settings import load_settings
+        from trainer.run import probe_checkpoint
+
+        allowed = load_settings().allow_torchscript
+        result = probe_checkpoint(checkpoint, source, device=device, progress=step("embed"), allow_torchscript=allowed)
+    print(result.describe())
+    return result.as_json()
