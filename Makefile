@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint fuzz bench dev clean
+.PHONY: demo test test-pythons lint fuzz bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
 
 test: lint $(VENV)/.browser
 	$(BIN)/pytest
+
+# PYTHONS="3.11 3.13" chooses; see tests/pythons.sh.
+test-pythons:
+	./tests/pythons.sh
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -26,7 +30,7 @@ dev: $(VENV)/.installed-dev
 	$(BIN)/tamis serve --reload
 
 clean:
-	rm -rf $(VENV) demo-out dist
+	rm -rf $(VENV) .pythons demo-out dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

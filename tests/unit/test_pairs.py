@@ -242,18 +242,16 @@ def test_an_interrupted_scan_goes_on_and_ends_in_the_same_bytes(
     embeddings = random_rows(4 * TILE)
     expected = pair_scan(embeddings, k=9)
     checkpoint = FileCheckpoint(tmp_path / "scan.npz")
-    seen: list[int] = []
 
     def progress(done: int, total: int) -> None:
-        seen.append(done)
-        if len(seen) == 5:
+        if done > 4:
             raise WorkerGoneError
 
     with pytest.raises(WorkerGoneError):
         pair_scan(embeddings, k=9, progress=progress, checkpoint=checkpoint)
     resumed: list[int] = []
     found = pair_scan(embeddings, k=9, progress=lambda done, _: resumed.append(done), checkpoint=checkpoint)
-    assert min(resumed) > 2
+    assert min(resumed) >= 4
     assert resumed[-1] == 10
     assert_same(found, expected)
     # Another scan does not take it up, and a damaged one is none.
