@@ -37,7 +37,14 @@ README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 COUNT = 60
 SHORT = {"curate": ["--epochs", "1"], "train": ["--epochs", "1"]}
-TALK_TO_A_SERVER = {"upload", "datasets", "curations", "manifest"}
+TALK_TO_A_SERVER = {"upload", "manifest", "datasets", "curations", "manifests", "encoders", "trainings", "jobs"}
+# What stands in a command for what an earlier one printed.
+PLACEHOLDERS = {
+    "DATASET_ID": r"\bds_\w+",
+    "CURATION_ID": r"\bcu_\w+",
+    "KEY_ID": r"\bkey_\w+",
+    "KEY": r"\btamis_\S+",
+}
 
 
 def commands(block: str) -> Iterator[list[str]]:
@@ -107,7 +114,7 @@ class Reader:
     def call(self, *arguments: str) -> None:
         with redirect_stdout(io.StringIO()) as out:
             assert main(arguments) == 0, arguments
-        for placeholder, pattern in (("CURATION_ID", r"\bcu_\w+"), ("KEY_ID", r"\bkey_\w+"), ("KEY", r"\btamis_\S+")):
+        for placeholder, pattern in PLACEHOLDERS.items():
             if found := re.search(pattern, out.getvalue()):
                 self.known[placeholder] = found.group()
 

@@ -1,4 +1,4 @@
-"""The commands that ask a server, against a real one with its worker."""
+"""The commands that talk to a server, or run one: each ends with one JSON object, and a refusal says why."""
 
 import json
 from collections.abc import Callable
@@ -17,6 +17,7 @@ import tamis
 from tamis.commands.cli import main
 
 COUNT = 60
+OWN = ["--encoder", "embeddings:embeddings.npy"]
 
 
 @pytest.fixture(autouse=True)
@@ -46,18 +47,7 @@ def run(server: Server, capsys: pytest.CaptureFixture[str]) -> Callable[..., dic
 def test_upload_curate_and_download_from_a_server(
     run: Callable[..., dict[str, Any]], server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [
-        "--encoder",
-        "embeddings:embeddings.npy",
-        "--classes",
-        "10",
-        "--seed",
-        "3",
-        "--strategy",
-        "margin",
-        "-o",
-        str(tmp_path / "at once"),
-    ]
+    asked = [*OWN, "--classes", "10", "--seed", "3", "--strategy", "margin", "-o", "at once"]
     made = run("upload", "photos", "--name", "from the command line", "--curate", *asked, "--quiet")
     assert made["parameters"] | {"encoder": "embeddings", "classes": 10, "seed": 3} == made["parameters"]
     assert tamis.read_manifest(tmp_path / "at once").description["strategy"] == "margin"
