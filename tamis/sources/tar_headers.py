@@ -23,7 +23,8 @@ _HEADERS = (_LONG_NAME, _LONG_TARGET, _PAX, _SOLARIS_PAX, _GLOBAL_PAX)
 _WITHOUT_CONTENT = (HARD_LINK, b"2", b"3", b"4", FOLDER, b"6")
 
 _PATH, _TARGET, _SIZE = "path", "linkpath", "size"
-_SPARSE_PREFIX, _SPARSE_NAME = "GNU.sparse.", "GNU.sparse.name"
+# Any keyword that begins so tells that a member is sparse.
+_SPARSE, _SPARSE_NAME = "GNU.sparse.", "GNU.sparse.name"
 
 
 class DamagedTar(Exception):  # noqa: N818  a finding, which the archive words in its way
@@ -119,7 +120,7 @@ def _member(block: bytes, start: int, said: dict[str, str]) -> Member:
         name = said.get(_SPARSE_NAME) or said.get(_PATH) or name
         target = said.get(_TARGET) or target
         size = _decimal(said[_SIZE]) if said.get(_SIZE) else size
-        sparse = sparse or any(keyword.startswith(_SPARSE_PREFIX) for keyword in said)
+        sparse = sparse or _SPARSE in said
     if kind == OLD_FILE and name.endswith("/"):
         kind = FOLDER
     return Member(name, kind, start, size, target, sparse)
@@ -153,8 +154,10 @@ def _records(content: bytes) -> Iterator[tuple[str, str]]:
         if not keyword or not equals or content[after - 1 : after] != b"\n":
             raise DamagedTar("a header is not what was written")
         said = _text(keyword)
-        if said in (_PATH, _TARGET, _SIZE) or said.startswith(_SPARSE_PREFIX):
+        if said in (_PATH, _TARGET, _SIZE, _SPARSE_NAME):
             yield said, value.decode("utf-8", "surrogateescape")
+        if said.startswith(_SPARSE):
+            yield _SPARSE, ""
         place = after
 
 

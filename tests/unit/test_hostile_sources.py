@@ -220,6 +220,20 @@ def test_sparse_members_of_a_tar_are_refused() -> None:
     assert set(refused(source)) == {"old.png", "new.png"}
 
 
+def test_headers_without_end_before_one_tar_member_fill_no_memory() -> None:
+    headers = []
+    for number in range(300):
+        info = tarfile.TarInfo("1.png")
+        info.pax_headers = {f"GNU.sparse.{number}.{key}": "x" * 900 for key in range(50)} | {"path": "x" * 9000}
+        headers.append(info.tobuf(tarfile.PAX_FORMAT)[:-512])
+    content = b"".join(headers) + tar_bytes({"1.png": png()})
+    tracemalloc.start()
+    assert [len(name) for name in refused(upload(content))] == [9000]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 * 2**20
+
+
 def test_nothing_is_written_by_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that would lead out of a folder, links and devices, read from a folder that stays as it was."""
     inside = tmp_path / "inside"

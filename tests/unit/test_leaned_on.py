@@ -16,6 +16,7 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from cyclopts import App, UnknownCommandError
 from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos import error as dbos_error
 from fastapi import FastAPI
@@ -147,6 +148,22 @@ def test_the_job_engine_has_the_calls_that_adoption_and_transactions_need() -> N
     assert callable(DBOS.listen_queues)
     assert issubclass(dbos_error.DBOSWorkflowCancelledError, BaseException)
     assert issubclass(dbos_error.DBOSAwaitedWorkflowCancelledError, BaseException)
+
+
+def test_cyclopts_answers_a_missing_command_with_its_help_and_tells_the_word_that_is_none() -> None:
+    """tamis/commands/app.py tells by it that a command is missing, and which word is not understood."""
+    app = App(name="x", help="X.", exit_on_error=False, print_error=False)
+
+    @app.command
+    def known() -> None:
+        """K."""
+
+    command, _, _ = app.parse_args([])
+    assert getattr(command, "__func__", None) is App.help_print
+    with pytest.raises(UnknownCommandError) as caught:
+        app.parse_args(["knwon"])
+    assert caught.value.unused_tokens == ["knwon"]
+    assert "known" in list(caught.value.app or ())
 
 
 def test_triton_has_tensor_descriptors() -> None:
