@@ -60,10 +60,11 @@ def _launch(
 
 def run(words: Sequence[str]) -> Result:
     """Runs the command that the words are; returns what `--json` shows. Raises InputError for words that are none."""
-    if not words or words[0] in HELP:
+    if not words or HELP & set(words):
         # The list of commands shows what each says of itself.
-        for name in app:
-            app[name]
+        *_, asked = app.parse_commands([word for word in words if word not in HELP])[1]
+        for name in asked:
+            asked[name]
     try:
         result: Result = app.meta(words)
     except CycloptsError as error:

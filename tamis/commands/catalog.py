@@ -1,6 +1,6 @@
 """What a server has: `tamis datasets`, `curations`, `manifests`, `encoders`, `trainings` and `jobs`.
 
-Each alone lists them, the latest first; sub-commands show one, make one or end it.
+Each alone lists them, the latest first; sub-commands show one or end it, and remote.py makes one.
 """
 
 from pathlib import Path
@@ -10,26 +10,19 @@ from cyclopts import App, Parameter
 
 from tamis.commands.options import (
     WHAT,
-    Difficulty,
-    Encoding,
     Id,
-    Quiet,
     Result,
-    Seed,
     Server,
-    ServerDevice,
-    Training,
     number,
 )
-from tamis.commands.remote import changed, curate_there
-from tamis.commands.terminal import following, print_facts, print_table, steps
+from tamis.commands.terminal import print_facts, print_table
 
 datasets = App(name="datasets")
 curations = App(name="curations")
 encoders = App(name="encoders")
 trainings = App(name="trainings")
-
-STAYS = "The server goes on with it: `tamis jobs` shows how far it is."
+curations.command("tamis.commands.remote:create_curation", name="create")
+trainings.command("tamis.commands.remote:create_training", name="create")
 
 
 @datasets.default
@@ -84,27 +77,6 @@ def show_curation(id: Id, /, *, server: Server = Server()) -> Result:
         curation: dict[str, Any] = client.curation(id)
     print_facts(curation)
     return curation
-
-
-@curations.command(name="create")
-def create_curation(
-    dataset: Annotated[str, Parameter(help="Id of the data set.", group=WHAT)],
-    /,
-    *,
-    encoding: Encoding = Encoding(),
-    difficulty: Difficulty = Difficulty(),
-    seed: Seed = 0,
-    device: ServerDevice = "auto",
-    server: Server = Server(),
-    quiet: Quiet = False,
-) -> Result:
-    """Curates a data set of the server, and waits for the result."""
-    encoding.judge(server=True)
-    difficulty.judge()
-    asked = {**changed(encoding), **changed(difficulty), "seed": seed, "device": device}
-    plan = f"Curating {dataset} on {server.server}."
-    with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
-        return curate_there(client, dataset, asked, step)
 
 
 @curations.command(name="cancel")
@@ -210,27 +182,6 @@ def show_training(id: Id, /, *, server: Server = Server()) -> Result:
         training: dict[str, Any] = client.training(id)
     print_facts(training)
     return training
-
-
-@trainings.command(name="create")
-def create_training(
-    manifest: Annotated[str, Parameter(help="Id of the manifest.", group=WHAT)],
-    /,
-    *,
-    training: Training = Training(),
-    seed: Seed = 0,
-    device: ServerDevice = "auto",
-    server: Server = Server(),
-    quiet: Quiet = False,
-) -> Result:
-    """Trains on a manifest of the server, and waits for the result."""
-    training.judge()
-    plan = f"Training on {manifest} on {server.server}."
-    with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
-        asked = client.train(manifest, **changed(training), seed=seed, device=device)
-        ended: dict[str, Any] = client.wait(f"/trainings/{asked['id']}", following(step, "train"))
-    print(f"{ended['id']}  linear probe {_accuracy(ended)}")
-    return ended
 
 
 @trainings.command(name="cancel")

@@ -1,5 +1,6 @@
 """The options that several commands share: what each is called, its default, what it means, its group in `--help`."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,7 +125,8 @@ class Encoding:
         """
         asked = parse_encoder(self.encoder, server=server and self.encoder == "embeddings")
         asked.check_views(self.views)
-        if asked.file and not server and not Path(asked.file).is_file():
+        known_there = server and re.fullmatch("[0-9a-f]{64}", asked.file)
+        if asked.file and not known_there and not Path(asked.file).is_file():
             raise InputError(f"There is no file {asked.file}.", f"Give the file that {asked.kind} is to take.")
         _judge_network(self.architecture, self.image_size, self.views)
         Recipe(epochs=self.epochs, steps=self.steps)

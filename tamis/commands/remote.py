@@ -1,4 +1,4 @@
-"""`tamis upload` and `tamis manifest`: from data through a server's work to a manifest on this machine."""
+"""What a server is asked for and waited for: `tamis upload`, `manifest`, `curations create` and `trainings create`."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -26,6 +26,7 @@ from tamis.commands.terminal import Step, following, steps
 from tamis.encoders.names import parse_encoder
 from tamis.errors import InputError
 
+STAYS = "The server goes on with it: `tamis jobs` shows how far it is."
 Folder = Annotated[
     Path | None,
     Parameter(
@@ -50,10 +51,10 @@ def upload(
     quiet: Quiet = False,
 ) -> Result:
     """Sends a folder or archive to a server, or goes on where that was cut off."""
-    asked = {**changed(encoding), **changed(difficulty), **_given(seed=seed, device=device)}
+    asked = {**_changed(encoding), **_changed(difficulty), **_given(seed=seed, device=device)}
     if not curate and (asked or out):
         raise InputError(f"--{next(iter(asked), 'out').replace('_', '-')} is of a curation.", "Add --curate.")
-    if out is None and (treated := changed(treatment)):
+    if out is None and (treated := _changed(treatment)):
         raise InputError(f"--{next(iter(treated))} is of a manifest.", "Add --curate, and -o DIR to put it there.")
     encoding.judge(server=True)
     difficulty.judge()
@@ -61,20 +62,25 @@ def upload(
     check_source(source)
     if out is not None:
         check_out(out)
-    kept = "What has arrived there is kept: typed again, it goes on from there."
-    with steps(f"Sending {source} to {server.server}.", quiet=quiet, kept=kept) as step, server.client() as client:
-        if "://" in source:
-            dataset = client.register(source, name)
-        else:
-            dataset = client.upload(source, name, progress=step(f"send {source}", in_bytes=True))
-        dataset = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))
-        print(f"{dataset['id']}  {dataset['samples']} images, {dataset['quarantined']} in quarantine")
-        if not curate:
-            return dict(dataset)
-        curation = curate_there(client, dataset["id"], asked, step)
-        if out is not None:
-            curation["manifest"] = fetch(client, curation["id"], out, treatment, step)
-    return curation
+    with server.client() as client:
+        kept = "What has arrived there is kept: typed again, it goes on from there."
+        with steps(f"Sending {source} to {server.server}.", quiet=quiet, kept=kept) as step:
+            if "://" in source:
+                dataset = client.register(source, name)
+            else:
+                dataset = client.upload(source, name, progress=step(f"send {source}", in_bytes=True))
+        work = "stores and curates" if curate else "stores"
+        with steps(f"{server.server} {work} {dataset['id']}.", quiet=quiet, kept=STAYS) as step:
+            found: dict[str, Any] = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))
+            told = [f"{found['id']}  {found['samples']} images, {found['quarantined']} in quarantine"]
+            if curate:
+                found = _curated(client, found["id"], asked, step)
+                told.append(_of_curation(found))
+            if out is not None:
+                found["manifest"] = _fetched(client, found["id"], out, treatment, step)
+                told.append(_of_manifest(found["manifest"]))
+    print("\n".join(told))
+    return found
 
 
 def manifest(
@@ -89,11 +95,57 @@ def manifest(
     """Makes a manifest of a curation and downloads it."""
     treatment.judge()
     check_out(out)
-    with steps(f"Fetching {id} from {server.server} into {out}.", quiet=quiet) as step, server.client() as client:
-        return fetch(client, id, out, treatment, step)
+    plan = f"Fetching the manifest of {id} from {server.server} into {out}."
+    with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
+        found = _fetched(client, id, out, treatment, step)
+    print(_of_manifest(found))
+    return found
 
 
-def changed(options: Encoding | Difficulty | Treatment | Training) -> dict[str, Any]:
+def create_curation(
+    dataset: Annotated[str, Parameter(help="Id of the data set.", group=WHAT)],
+    /,
+    *,
+    encoding: Encoding = Encoding(),
+    difficulty: Difficulty = Difficulty(),
+    seed: Seed = 0,
+    device: ServerDevice = "auto",
+    server: Server = Server(),
+    quiet: Quiet = False,
+) -> Result:
+    """Curates a data set of the server, and waits for the result."""
+    encoding.judge(server=True)
+    difficulty.judge()
+    asked = {**_changed(encoding), **_changed(difficulty), "seed": seed, "device": device}
+    plan = f"{server.server} curates {dataset}."
+    with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
+        curation = _curated(client, dataset, asked, step)
+    print(_of_curation(curation))
+    return curation
+
+
+def create_training(
+    manifest: Annotated[str, Parameter(help="Id of the manifest.", group=WHAT)],
+    /,
+    *,
+    training: Training = Training(),
+    seed: Seed = 0,
+    device: ServerDevice = "auto",
+    server: Server = Server(),
+    quiet: Quiet = False,
+) -> Result:
+    """Trains on a manifest of the server, and waits for the result."""
+    training.judge()
+    plan = f"{server.server} trains on {manifest}."
+    with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
+        asked = client.train(manifest, **_changed(training), seed=seed, device=device)
+        ended: dict[str, Any] = client.wait(f"/trainings/{asked['id']}", following(step, "train"))
+    probe = ended["result"]["probe"]
+    print(f"{ended['id']}  " + (f"linear probe {probe['accuracy']:.1%}" if probe else "no linear probe without labels"))
+    return ended
+
+
+def _changed(options: Encoding | Difficulty | Treatment | Training) -> dict[str, Any]:
     """The values that are not the default, which the server knows itself."""
     values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
     return {name: value for name, (value, default) in values.items() if default is MISSING or value != default}
@@ -103,8 +155,8 @@ def _given(seed: int, device: str) -> dict[str, Any]:
     return ({"seed": seed} if seed else {}) | ({"device": device} if device != "auto" else {})
 
 
-def curate_there(client: Any, dataset: str, asked: dict[str, Any], step: Step) -> dict[str, Any]:
-    """Has a data set curated, and waits for it; an encoder or embeddings in a file of this machine are sent before.
+def _curated(client: Any, dataset: str, asked: dict[str, Any], step: Step) -> dict[str, Any]:
+    """The curation of a data set, when it is done; an encoder or embeddings in a file of this machine are sent before.
 
     asked: what differs from the defaults.
     """
@@ -115,22 +167,26 @@ def curate_there(client: Any, dataset: str, asked: dict[str, Any], step: Step) -
     elif named is not None and Path(named.file).is_file():
         sent = client.send_encoder(named.file, named.label if named.name else None)
         asked = {**asked, "encoder": sent["encoder"]}
-    curation: dict[str, Any] = client.curate(dataset, **asked)
-    curation = client.wait(f"/curations/{curation['id']}", following(step, "curate"))
-    print(f"{curation['id']}  {curation['result']['pairs']} difficult pairs listed")
-    return curation
+    curation = client.curate(dataset, **asked)
+    ended: dict[str, Any] = client.wait(f"/curations/{curation['id']}", following(step, "curate"))
+    return ended
 
 
-def fetch(client: Any, id: str, out: Path, treatment: Treatment, step: Step) -> dict[str, Any]:
-    """Downloads a manifest; of a curation it is made before."""
+def _fetched(client: Any, id: str, out: Path, treatment: Treatment, step: Step) -> dict[str, Any]:
+    """Where a manifest was downloaded to, and its counts; of a curation it is made before."""
     from tamis.manifest import read_manifest
 
-    if id.startswith("mf_"):
-        folder = client.download(id, out)
-    else:
+    made = {"id": id}
+    if not id.startswith("mf_"):
         made = client.make_manifest(id, treatment.strategy, treatment.fraction, treatment.duplicates)
         client.wait(f"/manifests/{made['id']}", following(step, "manifest"))
-        folder = client.download(made["id"], out)
-    counts = read_manifest(folder).description["counts"]
-    print(f"{folder}: {counts['kept']} of {counts['samples']} samples kept")
-    return {"path": str(folder), "counts": counts}
+    folder = client.download(made["id"], out)
+    return {"path": str(folder), "counts": read_manifest(folder).description["counts"]}
+
+
+def _of_curation(curation: dict[str, Any]) -> str:
+    return f"{curation['id']}  {curation['result']['pairs']} difficult pairs listed"
+
+
+def _of_manifest(found: dict[str, Any]) -> str:
+    return f"{found['path']}: {found['counts']['kept']} of {found['counts']['samples']} samples kept"

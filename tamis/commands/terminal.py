@@ -93,7 +93,8 @@ def _stoppable(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
-        stopped.add_note(kept)
+        if kept:
+            stopped.add_note(kept)
         raise
     finally:
         for number, before in changed.items():
@@ -218,7 +219,8 @@ def _bars(plan: str, quicker: Quicker) -> Iterator[Step]:
         return move
 
     console.print(plan)
-    with Live(get_renderable=picture, console=console, refresh_per_second=DRAWINGS_A_SECOND):
+    # What a command prints goes where its output goes, which may be a file.
+    with Live(get_renderable=picture, console=console, refresh_per_second=DRAWINGS_A_SECOND, redirect_stdout=False):
         yield step
         if stages:
             stages[-1].end()

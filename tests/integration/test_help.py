@@ -33,6 +33,18 @@ def test_no_command_that_others_rely_on_is_missing() -> None:
     assert {*local, *remote} <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("chain", [(), ("curations",), ("keys",)])
+def test_a_list_of_commands_says_what_each_does(chain: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tamis.commands.cli", *chain, "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}).stdout
+    at = app
+    for name in chain:
+        at = at[name]
+    for name in at:
+        if not name.startswith("-"):
+            assert re.search(rf"^│ {re.escape(name)} .*\w\. *│$", shown, re.M), shown
+
+
 @pytest.mark.parametrize("chain", COMMANDS.values(), ids=COMMANDS)
 def test_a_command_says_what_it_does_and_what_each_option_means(
     chain: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
