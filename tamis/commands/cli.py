@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tamis.commands.threads import wait_asleep
 from tamis.encoders.names import MAX_VIEWS, encoder_forms
 from tamis.errors import InputError, TamisError
 from tamis.version import __version__
@@ -19,11 +19,12 @@ MAX_SEED = 2**31 - 1
 SOURCE = "folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
 SCORES = ["blend", "band"]
 DUPLICATES = ["keep", "exact", "near"]
-BENCHMARKS = ["scan", "recut", "memory", "classes", "detect", "ingest", "embed"]
+BENCHMARKS = ["scan", "recut", "memory", "classes", "detect", "ingest", "embed", "shared"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0 done, 1 failed, 2 usage."""
+    wait_asleep()
     parser = build_parser()
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], Result] | None = getattr(options, "command", None)
@@ -193,8 +194,6 @@ def _serve(options: argparse.Namespace) -> Result:
 
 
 def _worker(options: argparse.Namespace) -> Result:
-    # Several jobs share the cores, and OpenMP's threads, left to spin while they wait, would take them from each other.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from worker.durable.main import run_worker
 
     named = {"worker_id": options.id} if options.id else {}
