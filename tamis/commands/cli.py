@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tamis.commands.threads import wait_asleep
 from tamis.errors import InputError, TamisError
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -15,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0 done, 1 failed, 2 usage."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in words
+    wait_asleep()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name may hold a letter that the screen's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -19,7 +19,7 @@ from tamis.commands.options import (
     Treatment,
     flag,
 )
-from tamis.commands.ready import check_gpu, check_out, check_source, share_cores
+from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.stage import Quicker
 from tamis.commands.terminal import steps
 from worker.cache import default_folder
@@ -61,7 +61,6 @@ def curate(
     plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out}."
     kept = f"What was finished is kept in {cache or default_folder()}: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_quicker(encoding)) as step:
-        share_cores()
         check_gpu(device)
         from tamis.settings import load_settings
         from worker.local import curate_source

@@ -6,11 +6,6 @@ from pathlib import Path
 from tamis.errors import InputError
 
 
-def share_cores() -> None:
-    """Before PyTorch is loaded: OpenMP's threads, left to spin while they wait, would take the cores from others."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-
 def check_source(source: str) -> None:
     """Raises InputError where there is none; of a bucket it is known only once it is asked."""
     if "://" not in source and not Path(source).exists():

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from tamis.commands.options import WHAT, Data, Result, flag, number
-from tamis.commands.ready import share_cores
 from tamis.commands.terminal import print_table
 
 keys = App(name="keys", help="Creates, lists and revokes API keys of the server whose data are here.")
@@ -39,7 +38,6 @@ def worker(
     parent: Annotated[int | None, Parameter(show=False)] = None,
 ) -> Result:
     """Takes jobs from the queues, on this machine or another."""
-    share_cores()
     from worker.durable.main import run_worker
 
     run_worker(_settings(data, **({"worker_id": id} if id else {})), queues.split(","), parent=parent)

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tamis.commands.options import WHAT, Device, Quiet, Result, Seed, Source, Training
-from tamis.commands.ready import check_gpu, check_out, check_source, share_cores
+from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import steps
 
 Results = Annotated[
@@ -35,7 +35,6 @@ def train(
     plan = f"Training on {manifest}, {arm}, then a linear probe; all goes to {out}."
     kept = f"The checkpoint in {out} is kept: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step:
-        share_cores()
         check_gpu(device)
         from trainer.run import train_manifest
 
@@ -61,7 +60,6 @@ def probe(
     """Reports a linear probe of a checkpoint on labelled images."""
     check_source(source)
     with steps(f"Embedding {source} by {checkpoint}, then a linear probe.", quiet=quiet) as step:
-        share_cores()
         check_gpu(device)
         from tamis.settings import load_settings
         from trainer.run import probe_checkpoint
