@@ -19,7 +19,7 @@ MAX_SEED = 2**31 - 1
 SOURCE = "folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
 SCORES = ["blend", "band"]
 DUPLICATES = ["keep", "exact", "near"]
-BENCHMARKS = ["scan", "recut", "memory", "classes", "detect", "ingest", "embed"]
+BENCHMARKS = ["scan", "recut", "memory", "classes", "detect", "ingest", "embed", "first-contact"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,6 +144,15 @@ def build_parser() -> argparse.ArgumentParser:
     bench = add("bench", _bench, "Measures a hot path against its peers and the machine's limit.")
     bench.add_argument("name", choices=BENCHMARKS)
     bench.add_argument("--count", type=int, help="samples (default: the documented figure's)")
+    bench.add_argument(
+        "--with",
+        dest="given",
+        type=_argument,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another argument of the benchmark's run(), in JSON: sizes=[24,32]",
+    )
 
     keys = add("keys", _keys, "Creates, lists and revokes API keys of the server whose data are here.")
     keys.add_argument("action", choices=["create", "list", "revoke"])
@@ -169,6 +178,14 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
     number_from_to.__name__ = f"number from {low} to {high}"
     return number_from_to
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -336,11 +353,12 @@ def _bench(options: argparse.Namespace) -> Result:
     import importlib
 
     try:
-        benchmark = importlib.import_module(f"benchmarks.{options.name}")
+        benchmark = importlib.import_module(f"benchmarks.{options.name.replace('-', '_')}")
     except ImportError as error:
         raise InputError("The benchmarks are not installed.", "Run this in a checkout of the repository.") from error
     found: dict[str, Any] = {}
-    for name, figures in benchmark.run(**({"count": options.count} if options.count else {})):
+    arguments = {**dict(options.given), **({"count": options.count} if options.count else {})}
+    for name, figures in benchmark.run(**arguments):
         found[name] = figures
         print(f"{name}: {json.dumps(figures)}")
     return found
