@@ -56,16 +56,20 @@ def resident_bytes(process: int | str = "self") -> int:
 
 def started_bytes() -> int:
     """Memory the processes hold that this one started, and those they started. What they share counts for each."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    found = 0
+    for process in _started(os.getpid()):
         with suppress(OSError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    found, wanted = 0, {os.getpid()}
-    while wanted:
-        wanted = {process for process, parent in parents.items() if parent in wanted}
-        for process in wanted:
-            with suppress(OSError):
-                found += resident_bytes(process)
+            found += resident_bytes(process)
+    return found
+
+
+def family_bytes(process: int) -> int:
+    """Memory a process holds together with those it started, and those they started; what is shared counts once."""
+    found = 0
+    for member in {process, *_started(process)}:
+        with suppress(OSError):
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+            found += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return found
 
 
@@ -77,6 +81,19 @@ def machine() -> dict[str, Any]:
     except (OSError, StopIteration):
         pass
     return {"cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _started(process: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    wanted = {process}
+    while wanted:
+        wanted = {child for child, parent in parents.items() if parent in wanted}
+        found |= wanted
+    return found
 
 
 def _timed(work: Callable[[], Any]) -> float:

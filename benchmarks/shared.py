@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.measure import in_fresh_process, machine, resident_bytes
 from tamis.encoders.spec import EncoderSpec
 from trainer.data import ImageSet
-from trainer.simclr import Recipe, train_simclr
+from trainer.recipe import Recipe
+from trainer.simclr import train_simclr
 
 # Steps before the clock starts.
 WARM_UP = 3
@@ -64,7 +65,7 @@ def train(steps: int, image_size: int, processes: Sequence[int]) -> dict[str, fl
             clock.append((time.perf_counter(), sum(map(_seconds_used, processes))))
 
     train_simclr(
-        images, EncoderSpec("small", image_size), Recipe(), steps=WARM_UP + steps, device="cpu", progress=progress
+        images, EncoderSpec("small", image_size), Recipe(steps=WARM_UP + steps), device="cpu", progress=progress
     )
     (began, used), (ended, used_then) = clock
     share = (used_then - used) / (ended - began) / max(1, len(processes))

@@ -377,9 +377,8 @@ def test_the_first_line_comes_before_anything_heavy_is_loaded(tmp_path: Path) ->
     assert set(done.stdout.split()) & {"torch", "numpy", "pyarrow", "sklearn"} == set()
 
 
-def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.detect.STEPS", 10)
-    figures = dict(islice(detect_benchmark(count=120, seeds=2, sets=("digits",)), 9))
+def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs() -> None:
+    figures = dict(islice(detect_benchmark(count=120, seeds=2, sets=("digits",), steps=10), 9))
     for condition in ("10% mixed, weight half", "20% mixed, weight random"):
         scores = figures[f"digits, {condition}"]
         assert {"Tamis: blends", "Tamis: band share", "random", "InfoNCE loss of late epochs"} < set(scores)
