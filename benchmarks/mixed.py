@@ -1,6 +1,8 @@
 """Images of which some are mixed of two classes, and an encoder that is trained on images alone: what scores are
 judged by."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
