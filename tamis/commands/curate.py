@@ -32,8 +32,7 @@ Cache = Annotated[
     Parameter(
         help="Folder of what is made on the way, for the next time; may be removed.",
         metavar="DIR",
-        env_var="TAMIS_CACHE",
-        show_default=lambda _: "tamis in the user's cache",
+        show_default=lambda _: "TAMIS_CACHE, or tamis in the user's cache",
         group=RUNNING,
     ),
 ]
