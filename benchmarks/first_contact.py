@@ -60,7 +60,7 @@ def curated(images: Path, options: Sequence[str] = ()) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="tamis-") as name:
         clean = Path(name)
-        places = {"TMPDIR": clean, "TAMIS_DATA": clean / "data", "XDG_CACHE_HOME": clean / "cache"}
+        places = {"TMPDIR": clean, "TAMIS_DATA": clean / "data", "TAMIS_CACHE": clean / "cache"}
         program = Path(sysconfig.get_path("scripts")) / "tamis"
         command = [program, "curate", images, "-o", clean / "out", "--json", *options]
         output = clean / "output"

@@ -22,3 +22,8 @@ def test_the_command_is_measured_as_a_whole(tmp_path: Path, capsys: pytest.Captu
     assert 0 < found["longest_silence_seconds"] <= found["seconds"]
     assert found["cpu_seconds"] > 0
     assert (tmp_path / "images" / "mixture-24").is_dir()
+
+
+def test_an_argument_that_a_benchmark_does_not_take_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "first-contact", "--with", "colour=blue"]) == 2
+    assert "takes no colour" in capsys.readouterr().err
