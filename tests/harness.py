@@ -31,7 +31,8 @@ class Server:
 @contextmanager
 def serving(data: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """`tamis serve` on a free port, with its worker unless `--no-worker` is among the options."""
-    with tamis_process("serve", "--port", "0", "--data", str(data), *options, data=data, env=env) as (process, log):
+    port = () if "--port" in options else ("--port", "0")
+    with tamis_process("serve", *port, "--data", str(data), *options, data=data, env=env) as (process, log):
         url = await_line(log, r"Tamis serves (\S+),", process)
         with tamis.Client(url) as client:
             yield Server(url, client, process, data, log)

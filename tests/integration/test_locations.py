@@ -17,7 +17,7 @@ import tamis
 from tamis.commands.cli import main
 from tamis.errors import InputError
 from tamis.sources import open_source
-from tamis.store import buckets
+from tamis.sources import bucket
 
 COUNT = 12
 
@@ -51,7 +51,7 @@ def test_a_prefix_of_images_is_a_folder(put: Callable[[dict[str, bytes]], str]) 
 
 
 def test_more_objects_than_are_asked_for_ahead_come_in_order(put: Callable[[dict[str, bytes]], str]) -> None:
-    files = {f"{number:03}.png": png(number) for number in range(3 * buckets.AHEAD)}
+    files = {f"{number:03}.png": png(number) for number in range(3 * bucket.AHEAD)}
     assert {name: sample.data for name, sample in kept(open_source(put(files))).items()} == files
 
 
@@ -82,18 +82,18 @@ def test_an_archive_in_a_bucket_is_read_in_ranges_and_never_whole(
     files = {**{f"{number}.bin": noise.bytes(2**20) for number in range(40)}, "last.png": png(1)}
     address = put({f"x.{kind}": zip_bytes(files) if kind == "zip" else tar_bytes(files)})
     read: list[int] = []
-    readinto = buckets.Seekable.readinto
+    readinto = bucket.Seekable.readinto
 
     def counted(self: Any, buffer: Any) -> int:
         read.append(readinto(self, buffer))
         return read[-1]
 
-    monkeypatch.setattr(buckets.Seekable, "readinto", counted)
+    monkeypatch.setattr(bucket.Seekable, "readinto", counted)
     source = open_source(f"{address}/x.{kind}")
-    assert max(read) <= buckets.PART
+    assert max(read) <= bucket.PART
     assert sum(read) < 20 * 2**20
     assert kept(source)["last.png"].data == png(1)
-    assert max(read) <= buckets.PART
+    assert max(read) <= bucket.PART
 
 
 def test_buckets_that_cannot_be_read_are_an_error_that_says_why(

@@ -207,7 +207,7 @@ def test_the_demo_ends_with_a_valid_manifest(tmp_path: Path) -> None:
 
 def test_commands_named_in_the_text_exist() -> None:
     named = {tuple(words.split()[:2]) for words in re.findall(r"`((?:tamis|make) [^`]+)`", README)}
-    targets = {("make", name) for name in re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)}
+    targets = {("make", name) for name in re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)}
     subcommands = {("tamis", name) for name in app}
     assert named - targets - subcommands == set()
     assert what_make_runs("test") == ".venv/bin/pytest"

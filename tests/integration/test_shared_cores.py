@@ -33,14 +33,16 @@ def spins(command: list[str], folder: Path, **chosen: str) -> set[str]:
 @pytest.mark.parametrize(
     "command",
     [
-        ["curate", "nothing", "-o", "out"],
+        ["curate", "photos", "-o", "out"],
         ["train", "nothing", "-o", "out"],
-        ["probe", "nothing", "nothing"],
+        ["probe", "photos/no-image.png", "photos"],
         ["worker", "--queues", "nothing", "--data", "data"],
     ],
     ids=lambda command: command[0],
 )
 def test_threads_of_a_command_sleep_while_they_wait(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "no-image.png").write_text("text")
     assert spins(command, tmp_path) == {"0"}
 
 
