@@ -16,8 +16,7 @@ from samples import digit_embeddings, digit_files, write_folder
 import tamis
 from tamis.commands.cli import main
 from tamis.errors import InputError
-from tamis.sources import open_source
-from tamis.sources import bucket
+from tamis.sources import bucket, open_source
 
 COUNT = 12
 
