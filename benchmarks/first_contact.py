@@ -25,7 +25,7 @@ from benchmarks.sizes import SIZES
 
 COUNTS = {"icons": 1500, "photos": 2000, "mixture": 8000}
 # Between two looks at the memory.
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 1.0
 
 
 def run(

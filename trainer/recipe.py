@@ -9,8 +9,7 @@ from tamis.errors import InputError
 Loss: TypeAlias = Literal["infonce", "spectral"]
 LOSSES = get_args(Loss)
 MIN_SAMPLES = 4
-# Where no number of epochs is given: as many as come to so many steps, within bounds.
-DEFAULT_STEPS = 600
+# Where no number of epochs is given, these bound it.
 MIN_EPOCHS, MAX_EPOCHS = 10, 200
 
 
@@ -18,7 +17,7 @@ MIN_EPOCHS, MAX_EPOCHS = 10, 200
 class Recipe:
     """How to train. AdamW with decay on matrices only, linear warm-up over 5% of the steps, then a cosine to zero.
 
-    epochs: passes over the samples of the manifest, kept or not; None for as many as come to about 600 steps, but
+    epochs: passes over the samples of the manifest, kept or not; None for as many as come to about `usual_steps`, but
         no fewer than 10 and no more than 200. steps: of the optimiser, in place of epochs.
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
@@ -29,6 +28,7 @@ class Recipe:
 
     epochs: int | None = None
     steps: int | None = None
+    usual_steps: int = 600
     batch_size: int = 128
     loss: str = "infonce"
     temperature: float = 0.2
@@ -55,7 +55,7 @@ class Recipe:
             return self.epochs
         if self.steps is not None:
             return math.ceil(self.steps / self._steps_an_epoch(samples))
-        return min(max(round(DEFAULT_STEPS / self._steps_an_epoch(samples)), MIN_EPOCHS), MAX_EPOCHS)
+        return min(max(round(self.usual_steps / self._steps_an_epoch(samples)), MIN_EPOCHS), MAX_EPOCHS)
 
     def steps_for(self, samples: int) -> int:
         """The number of optimiser steps: it follows from all samples, so that every arm takes equally many."""

@@ -23,6 +23,10 @@ from worker.steps.place import Objects, Place, Stage
 from worker.steps.request import Request
 
 
+# Where a step takes half a second; docs/detection.md was measured with as many.
+STEPS_ON_CPU = 400
+
+
 @dataclass(frozen=True)
 class Loaded:
     """An encoder that shows each image in as many views as were asked for, and its fingerprint."""
@@ -50,7 +54,8 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
     spec = choose_spec(
         *image_sizes(place, dataset), device=device.type, architecture=request.architecture, size=request.image_size
     )
-    recipe = Recipe(epochs=request.epochs, steps=request.steps, seed=request.seed)
+    usual = {"usual_steps": STEPS_ON_CPU} if device.type == "cpu" else {}
+    recipe = Recipe(epochs=request.epochs, steps=request.steps, seed=request.seed, **usual)
     made_of = {
         "dataset": dataset.fingerprint,
         "spec": asdict(spec),
