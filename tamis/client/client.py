@@ -109,18 +109,24 @@ class Client:
 
         try:
             return _answer(self._retried(send))
-        except ConflictError:
-            # The data set is ours and new, so an earlier try arrived and only its answer was lost.
-            return self.dataset(dataset["id"])
+        except ConflictError as conflict:
+            return self._arrived(dataset["id"], conflict)
 
     def register(self, address: str, name: str) -> dict[str, Any]:
         """Creates a data set of what the server reads in place, as s3://BUCKET/PREFIX or file:///FOLDER; returns it."""
         dataset = self._create("/datasets", {"name": name})
         try:
             return self._create(f"/datasets/{dataset['id']}/location", {"uri": address})
-        except ConflictError:
-            # The data set is ours and new, so an earlier try arrived and only its answer was lost.
-            return self.dataset(dataset["id"])
+        except ConflictError as conflict:
+            return self._arrived(dataset["id"], conflict)
+
+    def _arrived(self, dataset: str, conflict: ConflictError) -> dict[str, Any]:
+        """The data set, which is ours and new: the conflict is with an earlier try, of which only the answer was lost.
+        Raises it where nothing has arrived."""
+        found = self.dataset(dataset)
+        if found["state"] == "empty":
+            raise conflict
+        return found
 
     def send_embeddings(self, dataset: str, file: str | Path) -> dict[str, Any]:
         """Sends an .npy or Parquet file of one row a sample, for curations with `encoder="embeddings"`."""

@@ -8,12 +8,14 @@ import inspect
 import io
 import socket
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 import torch
 import uvicorn
 from cyclopts import App, UnknownCommandError
@@ -148,6 +150,19 @@ def test_the_job_engine_has_the_calls_that_adoption_and_transactions_need() -> N
     assert callable(DBOS.listen_queues)
     assert issubclass(dbos_error.DBOSWorkflowCancelledError, BaseException)
     assert issubclass(dbos_error.DBOSAwaitedWorkflowCancelledError, BaseException)
+
+
+def test_every_sqlite_tells_the_time_that_the_job_engine_asks_for() -> None:
+    """From Python 3.12 on it asks for what SQLite has from 3.42 on; tamis/store/catalog.py gives it to older ones."""
+    assert importlib.import_module("tamis.store.catalog")
+    with sa.create_engine("sqlite://").connect() as connection:
+        told = connection.execute(sa.text("SELECT unixepoch('subsec')")).scalar_one()
+        assert abs(told - time.time()) < 5
+        connection.execute(
+            sa.text("CREATE TABLE t (n INTEGER, at INTEGER NOT NULL DEFAULT (unixepoch('subsec') * 1000))")
+        )
+        connection.execute(sa.text("INSERT INTO t (n) VALUES (1)"))
+        assert connection.execute(sa.text("SELECT at FROM t")).scalar_one() >= told * 1000
 
 
 def test_cyclopts_answers_a_missing_command_with_its_help_and_tells_the_word_that_is_none() -> None:

@@ -1,8 +1,11 @@
-"""A folder as a tar stream: the same files give the same bytes, from any place on."""
+"""A folder as a tar stream: the same files give the same bytes, from any place on; and what a refusal of it is."""
 
 import hashlib
 import io
+import json
 import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import write_folder
 
+import tamis
 from tamis import InputError
 from tamis.client.packing import pack
+from tamis.errors import ConflictError
 
 FILES = (("a/1.png", b"x" * 700), ("a/2.png", b""), ("b/" + "long" * 40 + ".png", b"y" * 512), ("b/é.png", b"z"))
 
@@ -45,3 +50,38 @@ def test_a_file_that_became_shorter_is_told(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "1.png").write_bytes(b"x" * 99)
     with pytest.raises(InputError, match="became shorter"):
         list(packed.chunks())
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A server that makes a data set and takes no archive."""
+
+    def do_GET(self) -> None:
+        self._answer(200, {"id": "ds_1", "state": "empty"})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        refused = self.path.partition("?")[0].endswith("/archive")
+        self._answer(409 if refused else 201, {"detail": "the database refused"} if refused else {"id": "ds_1"})
+
+    def _answer(self, status: int, body: dict[str, str]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_refused_upload_is_no_lost_answer(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"x")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with (
+            tamis.Client(f"http://127.0.0.1:{server.server_port}") as client,
+            pytest.raises(ConflictError, match="refused"),
+        ):
+            client.upload(tmp_path, "refused")
+        server.shutdown()
