@@ -15,7 +15,7 @@ from tamis.commands.options import (
     Server,
     number,
 )
-from tamis.commands.terminal import print_facts, print_table
+from tamis.commands.tables import print_facts, print_table
 
 datasets = App(name="datasets")
 curations = App(name="curations")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from tamis.commands.options import WHAT, Data, Result, flag, number
-from tamis.commands.terminal import print_table
+from tamis.commands.tables import print_table
 
 keys = App(name="keys", help="Creates, lists and revokes API keys of the server whose data are here.")
 

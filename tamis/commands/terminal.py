@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from tamis.commands.stage import LONG_SECONDS, Quicker, Stage
@@ -59,28 +60,6 @@ def following(step: Step, title: str) -> Callable[[dict[str, Any]], None]:
     return follow
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints columns, each as wide as what is in it; numbers to the right."""
-    right = [bool(rows) and isinstance(value, int) for value in (rows[0] if rows else headings)]
-    cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    for line in (headings, *cells):
-        padded = (
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, right, strict=True)
-        )
-        print("  ".join(padded).rstrip())
-
-
-def print_facts(values: Mapping[str, Any], under: str = "") -> None:
-    """Prints a line a value, those within others by both names; but not what is empty."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            print_facts(value, f"{under}{name} ")
-        elif value not in (None, "", [], {}):
-            print(f"{under}{name}: {value}")
-
-
 @contextmanager
 def _stoppable(kept: str) -> Iterator[None]:
     """SIGTERM and SIGHUP end the work as Ctrl-C does, so that what is half done is removed."""
@@ -102,14 +81,8 @@ def _stoppable(kept: str) -> Iterator[None]:
 
 
 def _on_a_terminal() -> bool:
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        return False
-    with suppress(ImportError):
-        # Not there on a bare training machine.
-        import rich
-
-        return bool(rich)
-    return False
+    """Whether there can be bars; a bare training machine has no `rich`."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and find_spec("rich") is not None
 
 
 @contextmanager
@@ -198,7 +171,8 @@ def _bars(plan: str, quicker: Quicker) -> Iterator[Step]:
         table.add_column(no_wrap=True, overflow="ellipsis")
         if not stages:
             table.add_row(spinner, "starting")
-        for stage in stages:
+        # The latest, where there are more than the screen has lines.
+        for stage in stages[-max(1, console.height - 2) :]:
             going = stage.ended is None
             total, done = (stage.total or None, stage.done) if going else (1, 1)
             bar = ProgressBar(total, done, BAR_WIDTH, pulse=going and not stage.total)

@@ -60,7 +60,7 @@ def test_a_command_says_what_it_does_and_what_each_option_means(
             (line,) = [line for line in shown.splitlines() if re.match(rf"│ \*? *{re.escape(argument.name)} ", line)]
             assert argument.parameter.help in line
             default = argument.field_info.default
-            if default not in (inspect.Parameter.empty, None, False):
+            if default not in (inspect.Parameter.empty, None, False, ()):
                 assert f"[default: {default}]" in line
             assert argument.required == ("[required]" in line)
 

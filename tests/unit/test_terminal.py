@@ -14,7 +14,8 @@ import pytest
 
 from tamis.commands import terminal
 from tamis.commands.stage import Stage
-from tamis.commands.terminal import following, print_table, steps
+from tamis.commands.tables import print_facts, print_table
+from tamis.commands.terminal import following, steps
 from tamis.progress import Progress
 
 
@@ -162,6 +163,11 @@ def test_columns_are_as_wide_as_what_is_in_them(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "ID  NAME\n"
 
 
+def test_facts_are_told_by_their_names_and_empty_ones_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts({"id": "cu_1", "error": None, "result": {"classes": 0, "graph": {"n": 60}}, "files": {}})
+    assert capsys.readouterr().out.splitlines() == ["id: cu_1", "result classes: 0", "result graph n: 60"]
+
+
 PROGRAM = """
     import sys, time
     from tamis.commands.terminal import steps
@@ -195,6 +201,21 @@ def test_a_terminal_shows_bars() -> None:
     assert shown.startswith("Doing this.")
     assert "━" in shown
     assert re.search(r"  count things +.* 5 in \d s", shown)
+
+
+def test_more_stages_than_the_screen_has_lines_leave_the_latest_in_sight() -> None:
+    program = """
+        import time
+        from tamis.commands.terminal import steps
+        with steps("Doing this.") as step:
+            for number in range(30):
+                step(f"stage {number}")(1, 2)
+            time.sleep(1)
+    """
+    shown = on_a_terminal(program, LINES="10")
+    assert "stage 29" in shown
+    assert "stage 22" in shown
+    assert shown.rpartition("stage 29")[0].count("stage 2 ") == 0
 
 
 @pytest.mark.parametrize(
