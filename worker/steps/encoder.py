@@ -22,7 +22,6 @@ from worker.steps.pixels import decoded
 from worker.steps.place import Objects, Place, Stage
 from worker.steps.request import Request
 
-
 # Where a step takes half a second; docs/detection.md was measured with as many.
 STEPS_ON_CPU = 400
 
@@ -54,8 +53,8 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
     spec = choose_spec(
         *image_sizes(place, dataset), device=device.type, architecture=request.architecture, size=request.image_size
     )
-    usual = {"usual_steps": STEPS_ON_CPU} if device.type == "cpu" else {}
-    recipe = Recipe(epochs=request.epochs, steps=request.steps, seed=request.seed, **usual)
+    usual = STEPS_ON_CPU if device.type == "cpu" else Recipe.usual_steps
+    recipe = Recipe(request.epochs, request.steps, usual, seed=request.seed)
     made_of = {
         "dataset": dataset.fingerprint,
         "spec": asdict(spec),
