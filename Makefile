@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-pythons lint fuzz bench dev clean
+.PHONY: demo test test-all test-pythons lint fuzz bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
 
+# Two at once, for two cores: the longest tests mostly wait.
 test: lint $(VENV)/.browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-all: lint $(VENV)/.browser
+	$(BIN)/pytest -n 2 --dist worksteal -m "slow or not slow"
 
 # PYTHONS="3.11 3.13" chooses; see tests/pythons.sh.
 test-pythons:

@@ -98,7 +98,9 @@ Architecture = Annotated[
 ImageSize = Annotated[
     int | Auto, auto_or(int, "S", "Pixels of a side that it sees. auto: the images', at most 32 on a CPU, else 224.")
 ]
-Epochs = Annotated[int | None, Parameter(help="Passes over the images; by default 600 steps, 400 of an encoder on a CPU.", metavar="E")]
+Epochs = Annotated[
+    int | None, Parameter(help="Passes over the images; by default 600 steps, 400 of an encoder on a CPU.", metavar="E")
+]
 Steps = Annotated[int | None, Parameter(help="Steps of training, in place of --epochs.", metavar="N")]
 
 

@@ -9,6 +9,7 @@ from benchmarks.image_folders import mixture
 from tamis.commands.cli import main
 
 
+@pytest.mark.slow
 def test_the_command_is_measured_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = [f"folder={tmp_path / 'images'}", 'sets=["mixture"]', 'options=["--epochs","1"]']
     arguments = [word for value in given for word in ("--with", value)]

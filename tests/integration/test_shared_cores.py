@@ -50,6 +50,7 @@ def test_what_the_user_has_set_stands(tmp_path: Path) -> None:
     assert spins(["train", "nothing", "-o", "out"], tmp_path, GOMP_SPINCOUNT="77") == {"77"}
 
 
+@pytest.mark.slow
 def test_the_benchmark_tells_what_a_step_costs_against_its_share() -> None:
     found = dict(run(count=2, rounds=1, load=1, image_size=16))
     for name in ("asleep", "spinning"):
