@@ -7,12 +7,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
 
-# Two at once, for two cores: the longest tests mostly wait.
 test: lint $(VENV)/.browser
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest
 
 test-all: lint $(VENV)/.browser
-	$(BIN)/pytest -n 2 --dist worksteal -m "slow or not slow"
+	$(BIN)/pytest -m "slow or not slow"
 
 # PYTHONS="3.11 3.13" chooses; see tests/pythons.sh.
 test-pythons:

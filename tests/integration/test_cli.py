@@ -351,7 +351,7 @@ def test_what_is_stopped_says_how_to_go_on_and_leaves_no_copy(number: signal.Sig
     places = {"TMPDIR": str(tmp_path / "scratch"), "TAMIS_CACHE": str(tmp_path / "cache")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **places}, text=True, **pipes) as running:  # type: ignore[call-overload]  # the pipes
-        until(lambda: list(tmp_path.glob("cache/objects/checkpoints/*")), 60, "the training to have begun")
+        until(lambda: list(tmp_path.glob("cache/objects/checkpoints/*")), 200, "the training to have begun")
         running.send_signal(number)
         out, err = running.communicate(timeout=60)
     assert running.returncode == 1

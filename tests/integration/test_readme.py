@@ -210,7 +210,7 @@ def test_commands_named_in_the_text_exist() -> None:
     targets = {("make", name) for name in re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)}
     subcommands = {("tamis", name) for name in app}
     assert named - targets - subcommands == set()
-    assert what_make_runs("test") == ".venv/bin/pytest -n 2 --dist worksteal"
+    assert what_make_runs("test") == ".venv/bin/pytest"
 
 
 def test_files_named_in_the_text_exist() -> None:
