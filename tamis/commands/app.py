@@ -1,28 +1,45 @@
-"""The tree of commands: which there are, and in which group of `tamis --help` each stands.
+"""The tree of commands: which there are, what each does, and in which group of `tamis --help` it stands.
 
-A command's module is imported when that command is asked for, or help; and what is heavy inside its functions.
+A command's module is imported when that command is asked for, and what is heavy inside its functions.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, UnusedCliTokensError
 
-from tamis.commands.options import Result, flag
+from tamis.commands.groups import RUNNING
 from tamis.errors import InputError
 from tamis.version import __version__
 
 HELP = {"--help", "-h"}
 ELSE = Group("Else", sort_key=4)
 COMMANDS = {
-    Group("Without a server", sort_key=1): ("curate:curate", "train:train", "train:probe", "demo:demo"),
-    Group("With a server", sort_key=2): (
-        *("remote:upload", "remote:manifest"),
-        *("catalog:datasets", "catalog:curations", "catalog:manifests", "catalog:encoders", "catalog:trainings"),
-        "catalog:jobs",
-    ),
-    Group("A server of your own", sort_key=3): ("server:serve", "server:worker", "server:keys"),
-    ELSE: ("bench:bench",),
+    Group("Without a server", sort_key=1): {
+        "curate:curate": "Curates a data set without a server and writes a manifest.",
+        "train:train": "Trains SimCLR on a manifest and reports a linear probe where labels exist.",
+        "train:probe": "Reports a linear probe of a checkpoint on labelled images.",
+        "demo:demo": "Runs the whole job on real images: upload, curate, manifest, train.",
+    },
+    Group("With a server", sort_key=2): {
+        "remote:upload": "Sends a folder or archive to a server, or goes on where that was cut off.",
+        "remote:manifest": "Makes a manifest of a curation and downloads it.",
+        "catalog:datasets": "Lists a server's data sets; shows or deletes one.",
+        "catalog:curations": "Lists a server's curations; shows, makes or cancels one.",
+        "catalog:manifests": "Lists a server's manifests; `tamis manifest ID` downloads one.",
+        "catalog:encoders": "Lists the encoders that were sent to a server; sends one.",
+        "catalog:trainings": "Lists a server's trainings; shows, makes or cancels one.",
+        "catalog:jobs": "Lists what a server works on, and what ended lately.",
+    },
+    Group("A server of your own", sort_key=3): {
+        "server:serve": "Serves API and dashboard, with one worker beside it.",
+        "server:worker": "Takes jobs from the queues, on this machine or another.",
+        "server:keys": "Creates, lists and revokes API keys of the server whose data are here.",
+    },
+    ELSE: {
+        "bench:bench": "Measures a hot path against its peers and the machine's limit.",
+        "completion:install_completion": "Has the shell complete commands and options of `tamis`.",
+    },
 }
 
 app = App(
@@ -38,9 +55,15 @@ app = App(
 )
 app.meta.suppress_keyboard_interrupt = False
 for _group, _places in COMMANDS.items():
-    for _order, _place in enumerate(_places):
-        app.command(f"tamis.commands.{_place}", name=_place.partition(":")[2], group=_group, sort_key=_order)
-app.command("tamis.commands.completion:install_completion", name="--install-completion", group=ELSE, sort_key=1)
+    for _order, (_place, _does) in enumerate(_places.items()):
+        _name = _place.partition(":")[2]
+        app.command(
+            f"tamis.commands.{_place}",
+            name="--install-completion" if _name == "install_completion" else _name,
+            help=_does,
+            group=_group,
+            sort_key=_order,
+        )
 for _flag in ("--help", "--version"):
     app[_flag].group = (ELSE,)
 
@@ -48,25 +71,23 @@ for _flag in ("--help", "--version"):
 @app.meta.default
 def _launch(
     *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    json: Annotated[bool, flag("End with one JSON object on the last line.")] = False,
-) -> Result:
+    json: Annotated[
+        bool,
+        Parameter(help="End with one JSON object on the last line.", negative="", show_default=False, group=RUNNING),
+    ] = False,
+) -> dict[str, Any] | None:
     command, bound, _ = app.parse_args(words)
     if getattr(command, "__func__", None) is App.help_print and not HELP & set(words):
         app.help_print(words)
         raise InputError("A command is missing.", "Choose one of those above.")
-    result: Result = command(*bound.args, **bound.kwargs)
+    result: dict[str, Any] | None = command(*bound.args, **bound.kwargs)
     return result
 
 
-def run(words: Sequence[str]) -> Result:
+def run(words: Sequence[str]) -> dict[str, Any] | None:
     """Runs the command that the words are; returns what `--json` shows. Raises InputError for words that are none."""
-    if not words or HELP & set(words):
-        # The list of commands shows what each says of itself.
-        *_, asked = app.parse_commands([word for word in words if word not in HELP])[1]
-        for name in asked:
-            asked[name]
     try:
-        result: Result = app.meta(words)
+        result: dict[str, Any] | None = app.meta(words)
     except CycloptsError as error:
         chain = [word for word in app.parse_commands(words)[0] if not word.startswith("-")]
         raise InputError(_told(error), f"See `{' '.join(['tamis', *chain])} --help`.") from error

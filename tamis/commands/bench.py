@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tamis.commands.options import WHAT, Result, number
+from tamis.commands.groups import WHAT
+from tamis.commands.options import Result, number
 from tamis.errors import InputError
 
 
@@ -34,7 +35,6 @@ def bench(
         ),
     ] = (),
 ) -> Result:
-    """Measures a hot path against its peers and the machine's limit."""
     try:
         benchmark = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
     except ImportError as error:

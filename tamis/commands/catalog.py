@@ -8,26 +8,28 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tamis.commands.options import (
-    WHAT,
-    Id,
-    Result,
-    Server,
-    number,
-)
+from tamis.commands.groups import WHAT
+from tamis.commands.options import Id, Result, Server, number
 from tamis.commands.tables import print_facts, print_table
 
 datasets = App(name="datasets")
 curations = App(name="curations")
 encoders = App(name="encoders")
 trainings = App(name="trainings")
-curations.command("tamis.commands.remote:create_curation", name="create")
-trainings.command("tamis.commands.remote:create_training", name="create")
+curations.command(
+    "tamis.commands.remote:create_curation",
+    name="create",
+    help="Curates a data set of the server, and waits for the result.",
+)
+trainings.command(
+    "tamis.commands.remote:create_training",
+    name="create",
+    help="Trains on a manifest of the server, and waits for the result.",
+)
 
 
 @datasets.default
 def list_datasets(*, server: Server = Server()) -> Result:
-    """Lists a server's data sets; shows or deletes one."""
     with server.client() as client:
         rows = client.datasets()
     print_table(
@@ -60,7 +62,6 @@ def delete_dataset(id: Id, /, *, server: Server = Server()) -> Result:
 
 @curations.default
 def list_curations(*, server: Server = Server()) -> Result:
-    """Lists a server's curations; shows, makes or cancels one."""
     with server.client() as client:
         rows = client.curations()
     print_table(
@@ -105,7 +106,6 @@ def list_pairs(
 
 
 def manifests(*, server: Server = Server()) -> Result:
-    """Lists a server's manifests; `tamis manifest ID` downloads one."""
     with server.client() as client:
         rows = client.manifests()
     print_table(
@@ -126,7 +126,6 @@ def manifests(*, server: Server = Server()) -> Result:
 
 @encoders.default
 def list_encoders(*, server: Server = Server()) -> Result:
-    """Lists the encoders that were sent to a server; sends one."""
     with server.client() as client:
         rows = client.encoders()
     print_table(
@@ -156,7 +155,6 @@ def send_encoder(
 
 @trainings.default
 def list_trainings(*, server: Server = Server()) -> Result:
-    """Lists a server's trainings; shows, makes or cancels one."""
     with server.client() as client:
         rows = client.trainings()
     print_table(
@@ -192,7 +190,6 @@ def cancel_training(id: Id, /, *, server: Server = Server()) -> Result:
 
 
 def jobs(*, server: Server = Server()) -> Result:
-    """Lists what a server works on, and what ended lately."""
     with server.client() as client:
         rows = client.jobs()
     print_table(

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tamis.commands.options import WHAT, Result
+from tamis.commands.groups import WHAT
+from tamis.commands.options import Result
 from tamis.errors import InputError
 
 
@@ -14,7 +15,6 @@ def install_completion(
         Literal["bash", "zsh", "fish"] | None, Parameter(help="By default the one this is typed in.", group=WHAT)
     ] = None,
 ) -> Result:
-    """Has the shell complete commands and options of `tamis`."""
     from cyclopts.completion import ShellDetectionError
 
     from tamis.commands.app import app

@@ -6,23 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tamis.commands.options import (
-    RUNNING,
-    Device,
-    Difficulty,
-    Encoding,
-    Out,
-    Quiet,
-    Result,
-    Seed,
-    Source,
-    Treatment,
-    flag,
-)
+from tamis.commands.groups import RUNNING
+from tamis.commands.options import Device, Difficulty, Encoding, Out, Quiet, Result, Seed, Source, Treatment, flag
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.stage import Quicker
 from tamis.commands.terminal import steps
-from worker.cache import default_folder
 
 # What to offer who would rather have a rougher encoder sooner.
 FEW_STEPS, SMALL_IMAGES = 200, 24
@@ -52,11 +40,12 @@ def curate(
     force: Annotated[bool, flag("Replace a manifest that is there.")] = False,
     quiet: Quiet = False,
 ) -> Result:
-    """Curates a data set without a server and writes a manifest."""
     for part in (encoding, difficulty, treatment):
         part.judge()
     check_source(source)
     check_out(out)
+    from worker.cache import default_folder
+
     plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out}."
     kept = f"What was finished is kept in {cache or default_folder()}: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_quicker(encoding)) as step:

@@ -1,20 +1,23 @@
 """`tamis demo`: the main job end to end on real images, over HTTP, against a server it starts for itself."""
 
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from tamis.commands.options import TRAINING, WHAT, Quiet, Result, number
+from tamis.commands.groups import TRAINING, WHAT
+from tamis.commands.options import Quiet, Result, number
 from tamis.commands.ready import check_out
 from tamis.commands.terminal import Step, following, steps
 from tamis.errors import InputError, TamisError
+
+if TYPE_CHECKING:
+    import subprocess
 
 DATASETS = ("digits", "fashion-mnist")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -36,7 +39,6 @@ def demo(
     ] = None,
     quiet: Quiet = False,
 ) -> Result:
-    """Runs the whole job on real images: upload, curate, manifest, train."""
     if dataset not in DATASETS and not Path(dataset).exists():
         raise InputError(f"There is no {dataset}.", "Use digits, fashion-mnist or the path of a folder or archive.")
     check_out(out)
@@ -175,6 +177,8 @@ def _fashion_mnist() -> list[tuple[str, bytes]]:
 @contextmanager
 def _server(out: Path) -> Iterator[str]:
     """A server of our own on a free loopback port; yields its address."""
+    import subprocess
+
     log = out / "server.log"
     command = [sys.executable, "-m", "tamis.commands.cli", "serve", "--port", "0", "--data", str(out / "data")]
     with log.open("wb") as file:

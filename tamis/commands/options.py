@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
+from tamis.commands.groups import DIFFICULTY, ENCODER, MANIFEST, ON_SERVER, RUNNING, TRAINING, WHAT
 from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, check_selection
 from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, check_spec, encoder_forms, parse_encoder
@@ -20,14 +21,6 @@ Result: TypeAlias = dict[str, Any] | None
 SERVER = "http://127.0.0.1:8080"
 MAX_SEED = 2**31 - 1
 SOURCES = "Folder, zip, tar, WebDataset shards, Parquet, CIFAR, STL-10 or IDX file"
-
-WHAT = Group("What", sort_key=1)
-ENCODER = Group("Encoder", sort_key=2)
-DIFFICULTY = Group("Difficulty", sort_key=3)
-MANIFEST = Group("Manifest", sort_key=4)
-TRAINING = Group("Training", sort_key=5)
-ON_SERVER = Group("Server", sort_key=6)
-RUNNING = Group("Running", sort_key=7)
 
 
 def number(low: int, high: int | None = None) -> Number:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tamis.commands.groups import WHAT
 from tamis.commands.options import (
     SOURCES,
-    WHAT,
     Difficulty,
     Encoding,
     Out,
@@ -50,7 +50,6 @@ def upload(
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
-    """Sends a folder or archive to a server, or goes on where that was cut off."""
     asked = {**_changed(encoding), **_changed(difficulty), **_given(seed=seed, device=device)}
     if not curate and (asked or out):
         raise InputError(f"--{next(iter(asked), 'out').replace('_', '-')} is of a curation.", "Add --curate.")
@@ -92,7 +91,6 @@ def manifest(
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
-    """Makes a manifest of a curation and downloads it."""
     treatment.judge()
     check_out(out)
     plan = f"Fetching the manifest of {id} from {server.server} into {out}."
@@ -113,7 +111,6 @@ def create_curation(
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
-    """Curates a data set of the server, and waits for the result."""
     encoding.judge(server=True)
     difficulty.judge()
     asked = {**_changed(encoding), **_changed(difficulty), "seed": seed, "device": device}
@@ -134,7 +131,6 @@ def create_training(
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
-    """Trains on a manifest of the server, and waits for the result."""
     training.judge()
     plan = f"{server.server} trains on {manifest}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from tamis.commands.options import WHAT, Data, Result, flag, number
+from tamis.commands.groups import WHAT
+from tamis.commands.options import Data, Result, flag, number
 from tamis.commands.tables import print_table
 
-keys = App(name="keys", help="Creates, lists and revokes API keys of the server whose data are here.")
+keys = App(name="keys")
 
 
 def serve(
@@ -21,7 +22,6 @@ def serve(
     data: Data = None,
     reload: Annotated[bool, flag("Restart when the code changes, for development.")] = False,
 ) -> Result:
-    """Serves API and dashboard, with one worker beside it."""
     from service.main import serve as serve_until_ended
 
     serve_until_ended(_settings(data), host=host, port=port, with_worker=not no_worker, reload=reload)
@@ -37,7 +37,6 @@ def worker(
     data: Data = None,
     parent: Annotated[int | None, Parameter(show=False)] = None,
 ) -> Result:
-    """Takes jobs from the queues, on this machine or another."""
     from worker.durable.main import run_worker
 
     run_worker(_settings(data, **({"worker_id": id} if id else {})), queues.split(","), parent=parent)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from tamis.commands.options import WHAT, Device, Quiet, Result, Seed, Source, Training
+from tamis.commands.groups import WHAT
+from tamis.commands.options import Device, Quiet, Result, Seed, Source, Training
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import steps
 
@@ -28,7 +29,6 @@ def train(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> Result:
-    """Trains SimCLR on a manifest and reports a linear probe where labels exist."""
     training.judge()
     check_out(out)
     arm = "on all its images alike" if training.baseline else "as it says"
@@ -57,7 +57,6 @@ def probe(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> Result:
-    """Reports a linear probe of a checkpoint on labelled images."""
     check_source(source)
     with steps(f"Embedding {source} by {checkpoint}, then a linear probe.", quiet=quiet) as step:
         check_gpu(device)
