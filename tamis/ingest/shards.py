@@ -118,7 +118,7 @@ def ingest(
         for images in _shards(batches, refused):
             samples = _samples(images)
             shard = linked(samples, [image.sample.uri for image in images]) if in_place else samples
-            thumbnails, places = _thumbnails(images)
+            thumbnails, places = _thumbnails(images, none=in_place)
             shards.append(
                 ShardRef(
                     key=_put("shards/{}.parquet", _shard(shard), put),
@@ -223,8 +223,11 @@ def _shard(samples: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _thumbnails(images: Sequence[CheckedImage]) -> tuple[bytes, dict[str, list[int]]]:
-    """One object of all thumbnails, equal ones once, and where in it they are: columns of the index."""
+def _thumbnails(images: Sequence[CheckedImage], *, none: bool) -> tuple[bytes, dict[str, list[int]]]:
+    """One object of all thumbnails, equal ones once, and where in it they are: columns of the index.
+
+    none: whether there are to be no thumbnails; then the object is empty.
+    """
     places: dict[bytes, int] = {}
     end = 0
     columns: dict[str, list[int]] = {}
@@ -232,7 +235,7 @@ def _thumbnails(images: Sequence[CheckedImage]) -> tuple[bytes, dict[str, list[i
         offsets = columns[f"thumbnail_{side}_offset"] = []
         lengths = columns[f"thumbnail_{side}_length"] = []
         for image in images:
-            content = image.facts.thumbnails[number] or image.sample.data
+            content = b"" if none else image.facts.thumbnails[number] or image.sample.data
             offset = places.setdefault(content, end)
             if offset == end:
                 end += len(content)

@@ -2,6 +2,7 @@ import hashlib
 import io
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -27,6 +28,12 @@ from tamis.sources import RawSample, Refused, Source, open_source
 def png(value: int, size: tuple[int, int] = (5, 4)) -> bytes:
     sink = io.BytesIO()
     Image.new("RGB", size, (value % 256, value // 256 % 256, 0)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def noise(seed: int) -> bytes:
+    sink = io.BytesIO()
+    Image.frombytes("RGB", (24, 24), random.Random(seed).randbytes(24 * 24 * 3)).save(sink, "PNG")
     return sink.getvalue()
 
 
@@ -85,6 +92,23 @@ def test_the_index_leads_to_every_image_and_thumbnail() -> None:
         for side, made in zip(THUMBNAIL_SIZES, inspect(image["data"]).thumbnails, strict=True):
             start, length = row[f"thumbnail_{side}_offset"], row[f"thumbnail_{side}_length"]
             assert pack[start : start + length] == (made or image["data"])
+
+
+def test_images_in_place_are_neither_copied_nor_read_once_they_have_changed(tmp_path: Path) -> None:
+    # Of chance, so that nothing of them can be stored in fewer bytes.
+    images = {f"{number}.png": noise(number) for number in range(20)}
+    for name, content in images.items():
+        (tmp_path / name).write_bytes(content)
+    objects: dict[str, bytes] = {}
+    result = ingest(open_source(tmp_path), objects.__setitem__, in_place=True)
+    assert sum(map(len, objects.values())) < sum(map(len, images.values())) / 4
+    (shard,) = result.shards
+    table = read_shard(objects[shard.key])
+    assert table.schema.equals(SHARD_SCHEMA)
+    assert dict(zip(table["sample_id"].to_pylist(), table["data"].to_pylist(), strict=True)) == images
+    (tmp_path / "7.png").write_bytes(images["8.png"])
+    with pytest.raises(InputError, match=r"7\.png has changed"):
+        read_shard(objects[shard.key])
 
 
 def test_a_shard_closes_when_its_bytes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
