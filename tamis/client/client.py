@@ -23,8 +23,8 @@ from tamis.errors import (
     TamisError,
 )
 from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
+from tamis.progress import Progress
 
-Progress = Callable[[int, int], None]
 JobProgress = Callable[[dict[str, Any]], None]
 
 ATTEMPTS = 5

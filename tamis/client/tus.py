@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 
 from tamis.client.packing import Packed
 from tamis.errors import TamisError
+from tamis.progress import Progress
 
 PART = 8 * 2**20
 # After each cut the next part is half as long, so that a bad line gets some through; after each success twice.
@@ -33,9 +34,7 @@ def creation_headers(packed: Packed, sha256: str) -> dict[str, str]:
     return {**HEADERS, "upload-length": str(packed.size), "upload-metadata": pairs}
 
 
-def send_parts(
-    http: httpx.Client, address: str, packed: Packed, progress: Callable[[int, int], None] | None
-) -> httpx.Response | None:
+def send_parts(http: httpx.Client, address: str, packed: Packed, progress: Progress | None) -> httpx.Response | None:
     """Sends what the upload at `address` lacks; returns the answer that refused it, None once all has arrived.
 
     Raises TamisError when nothing has arrived for PATIENCE seconds.

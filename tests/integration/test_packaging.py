@@ -119,20 +119,15 @@ def reachable(page: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize(
-    ("words", "within"), [(["--help"], 0.45), (["curate", "photos", "-o", "out"], 0.3)], ids=["help", "a command"]
-)
-def test_the_command_line_answers_at_once_and_loads_nothing_heavy(
-    words: list[str], within: float, tmp_path: Path
-) -> None:
-    """A command begins within 0.3 s of `python -c pass`, and the list of all is drawn within 0.45; in seconds of the
-    processor, which other work on it hardly adds to."""
+@pytest.mark.parametrize("words", [["--help"], ["curate", "photos", "-o", "out"]], ids=["help", "a command"])
+def test_the_command_line_answers_at_once_and_loads_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    """Within 0.3 s of `python -c pass`; in seconds of the processor, which other work on it hardly adds to."""
 
     def seconds(*arguments: str) -> float:
         return min(_processor_seconds(tmp_path, *arguments) for _ in range(7))
 
     # There is no such source, so that the command ends where its work would begin.
-    assert seconds("-m", "tamis.commands.cli", *words) - seconds("-c", "pass") < within
+    assert seconds("-m", "tamis.commands.cli", *words) - seconds("-c", "pass") < 0.3
     code = "import sys; from tamis.commands.cli import main; main(sys.argv[1:]); print(*sys.modules)"
     loaded = set(run(sys.executable, "-c", code, *words, cwd=tmp_path).split())
     # They draw the help.

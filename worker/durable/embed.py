@@ -8,8 +8,8 @@ from dbos import DBOS, SetWorkflowID
 from tamis.encoders.names import encoder_place, parse_encoder
 from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
-from tamis.store.schema import Curation, Embedding, Shard, new_id
-from worker.durable.runtime import reporter, runtime, stages, step, stored_dataset
+from tamis.store.schema import Curation, Dataset, Embedding, Shard, new_id
+from worker.durable.runtime import reporter, runtime, shard_ref, stages, step, stored_dataset
 from worker.steps import embed as steps
 from worker.steps.encoder import loaded, store_loaded, store_trained
 from worker.steps.request import Request, request_from
@@ -102,8 +102,9 @@ def embed_shard(curation_id: str, encoder_key: str, ordinal: int) -> str:
 @step
 def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
     request, dataset_id = asked_of(curation_id)
-    dataset = stored_dataset(dataset_id)
-    shard, total = dataset.shards[ordinal], dataset.samples
+    with runtime().catalog.session() as session:
+        shard = shard_ref(session.get_one(Shard, (dataset_id, ordinal)))
+        total = session.get_one(Dataset, dataset_id).samples
     # Also how a cancelled curation ends here instead of embedding on.
     progress = reporter(Curation, curation_id, "embed", "embedding images", done=shard.first, total=total)
     return steps.embed_shard(runtime().place, encoder_key, request, shard, total, progress)

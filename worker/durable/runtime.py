@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS
@@ -146,11 +146,10 @@ def stored_dataset(dataset_id: str) -> Stored:
         assert row.index_key is not None
         assert row.quarantine_key is not None
         found = session.scalars(sa.select(Shard).where(Shard.dataset_id == dataset_id).order_by(Shard.ordinal))
-        shards = tuple(ShardRef(shard.key, shard.thumbnails_key, shard.first, shard.count) for shard in found)
+        shards = tuple(map(shard_ref, found))
         sizes = row.samples, row.quarantined, row.bytes
         return Stored(row.fingerprint, *sizes, row.index_key, row.quarantine_key, shards)
 
 
-def fields(row: Any, *names: str) -> dict[str, Any]:
-    """The named attributes of a row, to outlive its session."""
-    return {name: getattr(row, name) for name in names}
+def shard_ref(row: Shard) -> ShardRef:
+    return ShardRef(row.key, row.thumbnails_key, row.first, row.count)

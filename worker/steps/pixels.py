@@ -31,8 +31,7 @@ def decoded(place: Place, shard: ShardRef, spec: EncoderSpec, progress: Progress
 
 def kept(place: Place, shard: ShardRef, spec: EncoderSpec) -> tuple[list[str], Pixels] | None:
     """The same where they are kept, for an encoder that is shown images as a training here is."""
-    as_trained = EncoderSpec(spec.architecture, spec.image_size)
-    if (spec.resize, spec.interpolation) != (as_trained.resize, as_trained.interpolation):
+    if (spec.resize, spec.interpolation) != (EncoderSpec.resize, EncoderSpec.interpolation):
         return None
     key = _key(shard, spec)
     return _read(place, key) if place.objects.exists(key) else None
