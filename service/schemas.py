@@ -7,15 +7,14 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tamis.curation.asked import Duplicates, Score, Strategy, check_curation
-from tamis.encoders.names import MAX_VIEWS, encoder_forms
+from tamis.encoders.names import MAX_SIZE, MAX_VIEWS, MIN_SIZE, Architecture, encoder_forms
 from tamis.ingest.images import THUMBNAIL_SIZES
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
 # What a column of either database holds.
 MAX_INTEGER = 2**63 - 1
 Share = Annotated[float, Field(gt=0, lt=1)]
-Architecture = Literal["auto", "small", "resnet18", "resnet50"]
-ImageSize = Literal["auto"] | Annotated[int, Field(ge=16, le=1024)]
+ImageSize = Literal["auto"] | Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Epochs = Annotated[int, Field(ge=1, le=10_000)] | None
 Steps = Annotated[int, Field(ge=1, le=10_000_000)] | None
 Device = Literal["auto", "cpu", "cuda"]

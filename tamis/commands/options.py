@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from tamis.commands.groups import DIFFICULTY, ENCODER, MANIFEST, ON_SERVER, RUNNING, TRAINING, WHAT
 from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, check_selection
 from tamis.device import check_device
-from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, check_spec, encoder_forms, parse_encoder
+from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
 from trainer.recipe import Loss, Recipe
 
@@ -84,8 +84,8 @@ Data = Annotated[
 Id = Annotated[str, Parameter(help="As the list shows it.", group=WHAT)]
 
 
-Architecture = Annotated[
-    Literal["auto", "small", "resnet18", "resnet50"],
+Network = Annotated[
+    Architecture,
     Parameter(help="Network to train. auto: small on a CPU and up to 40 pixels, else resnet18."),
 ]
 ImageSize = Annotated[
@@ -105,7 +105,7 @@ class Encoding:
     encoder: Annotated[
         str, Parameter(help=f"{', '.join(encoder_forms())}. simclr is trained on the images.", metavar="FORM")
     ] = "simclr"
-    architecture: Architecture = "auto"
+    architecture: Network = "auto"
     image_size: ImageSize = "auto"
     epochs: Epochs = None
     steps: Steps = None
@@ -170,7 +170,7 @@ class Training:
 
     baseline: Annotated[bool, flag("Ignore the manifest's flags: the control arm.", TRAINING)] = False
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
-    architecture: Architecture = "auto"
+    architecture: Network = "auto"
     image_size: ImageSize = "auto"
     epochs: Epochs = None
     steps: Steps = None

@@ -2,6 +2,7 @@
 tamis/encoders/loading.py loads what is named."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from tamis.errors import InputError
 
@@ -9,7 +10,8 @@ from tamis.errors import InputError
 # image in place of the central crop.
 MAX_VIEWS = 10
 # What is trained here. Beside these, LIBRARIES have networks of their own, as `torchvision:resnet50`.
-ARCHITECTURES = ("small", "resnet18", "resnet50")
+Architecture: TypeAlias = Literal["auto", "small", "resnet18", "resnet50"]
+ARCHITECTURES = get_args(Architecture)[1:]
 LIBRARIES = ("torchvision", "timm")
 # A network that a file brings as a program.
 TORCHSCRIPT = "torchscript"
