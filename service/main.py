@@ -26,6 +26,8 @@ HEALTHY_SECONDS = 60
 
 def serve(settings: Settings, *, host: str, port: int, with_worker: bool = True, reload: bool = False) -> None:
     """Serves until SIGTERM or SIGINT."""
+    if with_worker:
+        settings.require_device()
     log_to_stderr()
     settings.data.mkdir(parents=True, exist_ok=True)
     if reload:

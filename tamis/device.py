@@ -24,6 +24,8 @@ def resolve_device(device: str) -> "torch.device":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"The device {device} is not available.", "Use cpu, or install a CUDA build of PyTorch.")
+    if (number := device.partition(":")[2]) and int(number) >= (there := torch.cuda.device_count()):
+        raise InputError(f"There is no device {device}: {there} are there, counted from 0.", "Use cuda for the first.")
     return torch.device(device)
 
 

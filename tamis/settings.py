@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from tamis.device import check_device
-from tamis.errors import SettingsError
+from tamis.device import check_device, resolve_device
+from tamis.errors import InputError, SettingsError
 
 GIB = 2**30
 
@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     @classmethod
     def _known_device(cls, value: str) -> str:
         return check_device(value)
+
+    def require_device(self) -> None:
+        """Raises SettingsError for a device that is not there; loads PyTorch where it takes that to know."""
+        if self.device in ("auto", "cpu"):
+            return
+        try:
+            resolve_device(self.device)
+        except InputError as error:
+            raise SettingsError(f"TAMIS_DEVICE: {error.message}", error.hint) from error
 
     @property
     def database(self) -> str:

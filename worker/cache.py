@@ -1,10 +1,12 @@
 """What `tamis curate` keeps between its runs: the objects its steps made, and which inputs they were made of."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tamis.errors import NotFoundError, TamisError
 # What the steps make of the same inputs; raised when that changes.
 VERSION = 1
 CHUNK = 2**20
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,21 @@ def open_cache(folder: Path | None = None) -> Cache:
             "Name another folder with --cache, or free some space.",
         ) from error
     return cache
+
+
+@contextmanager
+def room_in(folder: Path, option: str) -> Iterator[None]:
+    """Writes to the folder that another can be named for: without room, raises TamisError that says where and how."""
+    try:
+        yield
+    except OSError as error:
+        # NumPy's errors have no number.
+        if error.errno in NO_ROOM or "requested and" in str(error):
+            raise TamisError(
+                f"There is no room for what is to be written to {folder}: {error.strerror or error}.",
+                f"Free some space, or name another folder with {option}; what is finished is kept.",
+            ) from error
+        raise
 
 
 def default_folder() -> Path:

@@ -22,7 +22,7 @@ from tamis.ingest.shards import ShardRef
 from tamis.manifest import DESCRIPTION, Manifest
 from tamis.progress import Progress, ignored
 from tamis.sources import BUCKET, open_source
-from worker.cache import Cache, fingerprint_of, open_cache, state_of
+from worker.cache import Cache, fingerprint_of, open_cache, room_in, state_of
 from worker.steps.curate import Result, Scan, discard_scan, find_difficult, plan_scan
 from worker.steps.embed import embed_blends, embed_shard, join_features
 from worker.steps.encoder import describe_encoder, loaded, store_loaded, store_trained
@@ -82,12 +82,14 @@ def curate_source(
     kept = open_cache(cache)
     place = Place(kept.objects, kept.scratch, allow_torchscript=allow_torchscript)
     run = _Run(place, kept, request, _Stages(step))
-    dataset = run.ingested(source)
-    described, embeddings, blends = run.embedded(dataset, source, asked, out)
-    result = run.compared(dataset, embeddings, blends)
-    run.stages("manifest", "writing the manifest")
-    manifest = make_manifest(place, result.key, dataset, request, described, treatment)
-    _write(manifest, out, force)
+    with room_in(kept.folder, "--cache"):
+        dataset = run.ingested(source)
+        described, embeddings, blends = run.embedded(dataset, source, asked, out)
+        result = run.compared(dataset, embeddings, blends)
+        run.stages("manifest", "writing the manifest")
+        manifest = make_manifest(place, result.key, dataset, request, described, treatment)
+    with room_in(out, "-o"):
+        _write(manifest, out, force)
     return {
         "path": str(out),
         "counts": manifest.description["counts"],
@@ -149,7 +151,8 @@ class _Run:
         else:
             checkpoint = f"checkpoints/encoder-{fingerprint_of([dataset.fingerprint, self.request.as_json()])}.pt"
             key = store_trained(place, dataset, self.request, checkpoint, self.stages)
-            (out / "encoder.pt").write_bytes(place.objects.get(key))
+            with room_in(out, "-o"):
+                (out / "encoder.pt").write_bytes(place.objects.get(key))
         progress = self.stages("embed", "embedding images")
         features = [embed_shard(place, key, self.request, shard, dataset.samples, progress) for shard in dataset.shards]
         found = loaded(place, key, views).encoder

@@ -218,6 +218,26 @@ def test_a_gpu_that_is_not_there_is_refused_wherever_it_is_asked_for(
     assert "The device cuda is not available" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_server_does_not_start_without_the_gpu_it_is_told_to_use(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setenv("TAMIS_DEVICE", "cuda")
+    assert main([command, "--data", str(tmp_path / "data")]) == 1
+    assert "TAMIS_DEVICE: The device cuda is not available. Use cpu" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tamis.commands.cli", *CURATE, *OWN, "--cache", str(tmp_path / "small")]
+    limited = ["bash", "-c", 'ulimit -f 8; trap "" XFSZ; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"There is no room for what is to be written to {tmp_path / 'small'}: File too large" in done.stderr
+    assert "--cache" in done.stderr
+
+
 def test_a_setting_of_no_device_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAMIS_DEVICE", "nonsense")
     assert main([*CURATE, *OWN]) == 2

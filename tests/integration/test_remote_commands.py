@@ -60,7 +60,8 @@ def test_upload_curate_and_download_from_a_server(
     assert len(pairs) == 3
     combined = run("manifest", made["id"], "-o", str(tmp_path / "combined"), "--strategy", "combined", "--quiet")
     assert tamis.read_manifest(combined["path"]).description["counts"] == combined["counts"]
-    (latest,) = [row for row in run("manifests")["manifests"] if row["parameters"]["strategy"] == "combined"]
+    of_mine = [row for row in run("manifests")["manifests"] if row["curation"] == made["id"]]
+    (latest,) = [row for row in of_mine if row["parameters"]["strategy"] == "combined"]
     run("manifest", latest["id"], "-o", str(tmp_path / "again"), "--quiet")
     assert (tmp_path / "again" / "manifest.json").read_bytes() == (tmp_path / "combined" / "manifest.json").read_bytes()
     assert {made["dataset"], made["id"], latest["id"]} <= {row["id"] for row in run("jobs")["jobs"]}

@@ -340,11 +340,12 @@ def test_requests_at_the_same_place_at_once_are_recorded_once(client: Any) -> No
             keys = session.scalars(sa.text("SELECT key FROM upload_parts ORDER BY start")).all()
         content += b"".join(backend.objects.get(key) for key in keys)
         assert sorted(kept(client)) == sorted(keys)
-    # Each recorded part is one request's alone.
+    # Each recorded part is one request's alone. The rest of the winner's body is refused where another
+    # holds the upload just then: it goes on at the offset.
     assert len(content) == ended
-    assert ended > PART
+    assert ended >= PART
     assert len(set(content[:PART])) == 1
-    assert len(set(content[PART:])) == 1
+    assert len(set(content[PART:])) <= 1
 
 
 def test_parts_may_go_to_different_servers(client: Any, settings: Settings, archive: bytes) -> None:
