@@ -1,15 +1,20 @@
-"""Labelled images that are at hand: scikit-learn's digits, Debian's Fashion-MNIST, and emoji of four vendors.
+"""Labelled images that are at hand: scikit-learn's digits, Debian's Fashion-MNIST, emoji of four vendors, and
+characters in the typefaces that are installed.
 
-The emoji are of the npm packages `emoji-datasource-{apple,facebook,google,twitter}`, in ./node_modules.
+The emoji are of the npm packages `emoji-datasource-{apple,facebook,google,twitter}`, in ./node_modules; the typefaces
+of Debian's packages `fonts-*`, found by its package fontconfig.
 """
 
 import json
+import shutil
+import string
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_digits
 
 from tamis.commands.demo import FASHION_MNIST
@@ -23,6 +28,11 @@ Named = tuple[list[Image.Image], list[str]]
 
 VENDORS = ("apple", "facebook", "google", "twitter")
 FASHION_IMAGES = 20_000
+# Letters and digits; and 200 of the ideographs that Unicode has first.
+LATIN = string.digits + string.ascii_letters
+HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 2000, 10)))
+TYPEFACES = 150
+SIDE = 28
 
 
 def load(name: str, count: int, size: int | None = None) -> tuple[Pixels, Labels] | None:
@@ -76,6 +86,37 @@ def _emoji() -> Named | None:
     return ([decode(file.read_bytes()) for file, _ in found], [category for _, category in found]) if found else None
 
 
-SETS: dict[str, Callable[[], Named | None]] = {"digits": _digits, "fashion-mnist": _fashion, "emoji": _emoji}
-# Of the pixels that `tamis curate` would choose for the originals of 8, 28 and 64 pixels, or fewer for the emoji.
-OWN_SIZES = {"digits": 16, "fashion-mnist": 24, "emoji": 24}
+def _glyphs(characters: str) -> Named | None:
+    """Each character in up to TYPEFACES typefaces that have all of them, white on black, all on one baseline."""
+    faces = _typefaces(characters)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(faces))[:TYPEFACES])
+    drawn = [(_drawn(faces[face], character), character) for face in chosen for character in characters]
+    return ([image for image, _ in drawn], [character for _, character in drawn]) if drawn else None
+
+
+def _typefaces(characters: str) -> list[ImageFont.FreeTypeFont]:
+    if shutil.which("fc-list") is None:
+        return []
+    codes = " ".join(f"{ord(character):x}" for character in characters)
+    command = ["fc-list", f":charset={codes}:scalable=true:variable=false", "--format", "%{file}\t%{index}\n"]
+    lines = sorted(set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()))
+    found = [(file, int(index)) for file, index in (line.split("\t") for line in lines)]
+    # What is beyond 16 bits names a variant of one face.
+    return [ImageFont.truetype(file, round(0.7 * SIDE), index=index) for file, index in found if index < 2**16]
+
+
+def _drawn(face: ImageFont.FreeTypeFont, character: str) -> Image.Image:
+    image = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(image).text((SIDE / 2, 0.75 * SIDE), character, font=face, fill=255, anchor="ms")
+    return image.convert("RGB")
+
+
+SETS: dict[str, Callable[[], Named | None]] = {
+    "digits": _digits,
+    "fashion-mnist": _fashion,
+    "emoji": _emoji,
+    "glyphs": lambda: _glyphs(LATIN),
+    "han": lambda: _glyphs(HAN),
+}
+# The pixels that `tamis curate` chooses on a CPU for the originals of 8, 28 and 64 pixels.
+OWN_SIZES = {"digits": 16, "fashion-mnist": 24, "emoji": 32, "glyphs": 24, "han": 24}

@@ -1,6 +1,7 @@
 """Where tensors are computed. Light to import: PyTorch is loaded once it is asked."""
 
 import re
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from tamis.errors import InputError
@@ -27,6 +28,14 @@ def resolve_device(device: str) -> "torch.device":
     if (number := device.partition(":")[2]) and int(number) >= (there := torch.cuda.device_count()):
         raise InputError(f"There is no device {device}: {there} are there, counted from 0.", "Use cuda for the first.")
     return torch.device(device)
+
+
+def repeatable_convolutions() -> "AbstractContextManager[None]":
+    """A context in which cuDNN computes the same bits every time."""
+    import torch
+
+    # What is not said is switched off, cuDNN itself too: then convolutions take some ten times as long.
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
 
 
 def has_bf16(device: "torch.device") -> bool:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tamis.checkpoint import Checkpoint
-from tamis.device import resolve_device
+from tamis.device import repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import Encoder, build_encoder
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
@@ -64,7 +64,7 @@ def train_simclr(
     """
     kept, share = _drawn(len(images), keep, weight)
     total = recipe.steps_for(len(images))
-    learner = _Learner(spec, recipe, resolve_device(device), total)
+    learner = Learner(spec, recipe, resolve_device(device), total)
     settings = _settings_hash(images, spec, recipe, total, kept, share, pairs)
     first = learner.restore(checkpoint.load(), settings) if checkpoint is not None else 0
     batches = _batches(kept, share, min(recipe.batch_size, len(kept)), recipe.seed, first)
@@ -99,7 +99,7 @@ def train_simclr(
     return encoder
 
 
-class _Learner:
+class Learner:
     """Encoder, projection head and optimiser: what a checkpoint holds."""
 
     def __init__(self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int) -> None:
@@ -124,7 +124,7 @@ class _Learner:
         views = torch.cat([augment(batch, Augmentation(), generator) for _ in range(2)])
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        with repeatable_convolutions():
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 z1, z2 = self._head(self.encoder(views)).float().chunk(2)
             treated = [torch.from_numpy(values).to(device) for values in difficult or ()]

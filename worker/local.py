@@ -71,7 +71,7 @@ def curate_source(
     Raises InputError for what cannot be used as given, ConflictError for a manifest that is in the way.
     """
     asked = parse_encoder(encoder)
-    asked.check_views(views)
+    asked.check_options(views, architecture=architecture, image_size=image_size, epochs=epochs, steps=steps)
     if asked.loads:
         check_network(asked)
     network = {"architecture": architecture, "image_size": image_size, "epochs": epochs, "steps": steps, "views": views}

@@ -22,7 +22,7 @@ from service.routes.common import (
     located,
 )
 from service.views import brought_embeddings, curation_view, found
-from tamis.encoders.names import EncoderName, encoder_place, parse_encoder
+from tamis.encoders.names import encoder_place, parse_encoder
 from tamis.errors import ConflictError, InputError, NotFoundError
 from tamis.store.catalog import cancel
 from tamis.store.schema import Curation, Dataset, new_id
@@ -36,7 +36,7 @@ MIN_SAMPLES = 4
 def create_curation(
     body: schemas.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.CurationView:
-    _must_be_had(backend, parse_encoder(body.encoder, server=True), body.views)
+    _must_be_had(backend, body)
 
     def make(session: Session) -> Curation:
         row = Curation(
@@ -56,9 +56,12 @@ def create_curation(
     return made
 
 
-def _must_be_had(backend: Backend, asked: EncoderName, views: int) -> None:
-    """Raises for an encoder of which it is known at once that no worker will find it."""
-    asked.check_views(views)
+def _must_be_had(backend: Backend, body: schemas.NewCuration) -> None:
+    """Raises for an encoder of which it is known at once that no worker will find it, or use it so."""
+    asked = parse_encoder(body.encoder, server=True)
+    asked.check_options(
+        body.views, architecture=body.architecture, image_size=body.image_size, epochs=body.epochs, steps=body.steps
+    )
     if asked.loads:
         # torch comes with this one; a service that is never asked for a network does not load it.
         from tamis.encoders.loading import check_network

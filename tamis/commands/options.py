@@ -119,7 +119,13 @@ class Encoding:
         server: whether it may be one that the server has, as well as one of this machine.
         """
         asked = parse_encoder(self.encoder, server=server and self.encoder == "embeddings")
-        asked.check_views(self.views)
+        asked.check_options(
+            self.views,
+            architecture=self.architecture,
+            image_size=self.image_size,
+            epochs=self.epochs,
+            steps=self.steps,
+        )
         known_there = server and re.fullmatch("[0-9a-f]{64}", asked.file)
         if asked.file and not known_there and not Path(asked.file).is_file():
             raise InputError(f"There is no file {asked.file}.", f"Give the file that {asked.kind} is to take.")

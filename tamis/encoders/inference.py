@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 
-from tamis.device import has_bf16, resolve_device
+from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import Encoder
 from tamis.encoders.program import Program
 from tamis.errors import InputError
@@ -118,7 +118,7 @@ class Embedder:
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
-            torch.backends.cudnn.flags(benchmark=False, deterministic=True),
+            repeatable_convolutions(),
         ):
             x = batch.contiguous(memory_format=torch.channels_last).float() / 255
             if views == 1:

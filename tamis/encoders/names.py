@@ -53,10 +53,19 @@ class EncoderName:
         """Whether there are weights to load."""
         return KINDS[self.kind].loads
 
-    def check_views(self, views: int) -> None:
-        """Raises InputError for views of what has none."""
+    def check_options(self, views: int, **training: "int | str | None") -> None:
+        """Raises InputError for views of what has none, and for settings of training beside what is not trained.
+
+        training: architecture, image_size, epochs, steps; auto and None ask for nothing.
+        """
         if views > 1 and self.kind == "embeddings":
             raise InputError("Embeddings are taken as they are: they have no views.", "Leave the number of views out.")
+        asked = [name for name, value in training.items() if value not in ("auto", None)]
+        if asked and self.kind != "simclr":
+            raise InputError(
+                f"{self.label} is not trained here: {' and '.join(asked)} would do nothing.",
+                "Leave that out, or use the encoder simclr.",
+            )
 
 
 def parse_encoder(text: str, *, server: bool = False) -> EncoderName:

@@ -37,7 +37,7 @@ def noted(module, name, what=lambda *_: ""):
     setattr(module, name, noting)
 
 noted(worker.steps.ingest, "ingest")
-noted(trainer.simclr._Learner, "learn", lambda _, step, *rest: step)
+noted(trainer.simclr.Learner, "learn", lambda _, step, *rest: step)
 noted(worker.steps.pixels, "decode_shard", lambda content, *rest: len(content))
 noted(tamis.encoders.inference.Embedder, "of_pixels", lambda _, pixels, names, *rest: names[0])
 noted(worker.steps.embed, "blend_images")
@@ -137,7 +137,7 @@ def test_another_curation_of_the_same_images_uses_encoder_and_embeddings(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(trainer.simclr._Learner, "learn", never)
+    monkeypatch.setattr(trainer.simclr.Learner, "learn", never)
     monkeypatch.setattr(Embedder, "_features", never)
     curate_source(tmp_path / "digits", tmp_path / "two", steps=4, classes=4, **changed)  # type: ignore[arg-type]
     # Another image is another data set.

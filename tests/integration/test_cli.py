@@ -23,6 +23,7 @@ from torchvision.models import resnet18
 import tamis
 from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
+from benchmarks.train import run as train_benchmark
 from service.schemas import NewCuration
 from tamis.commands.cli import main
 from tamis.curation.asked import check_curation
@@ -413,6 +414,14 @@ def test_the_embedding_benchmark_compares_the_same_features() -> None:
         assert set(figures[name]["ours_as_share_of"]) == {"network alone", "network alone, f32", "DataLoader, f32"}
         assert figures[name]["least_cosine_to_f32"] > 0.999
     assert parsed(["bench", "embed"])["name"] == "embed"
+
+
+def test_the_training_benchmark_times_a_step_and_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.train.STEPS", 1)
+    figures = dict(train_benchmark(device="cpu", batch_size=8))
+    for size in (24, 32):
+        assert figures[f"small, {size} pixels"]["ms"] > 0
+        assert figures[f"small, {size} pixels"]["times_the_network_alone"] > 0
 
 
 def test_the_benchmark_of_ingest_measures_limit_peers_and_memory(capsys: pytest.CaptureFixture[str]) -> None:

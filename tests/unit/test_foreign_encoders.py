@@ -361,9 +361,19 @@ def test_many_batches_are_embedded_in_order_and_counted(photos: list[bytes]) -> 
 
 
 def test_embeddings_have_no_views() -> None:
-    parse_encoder("embeddings:own.npy").check_views(views=1)
+    parse_encoder("embeddings:own.npy").check_options(views=1)
     with pytest.raises(InputError, match="no views"):
-        parse_encoder("embeddings:own.npy").check_views(views=2)
+        parse_encoder("embeddings:own.npy").check_options(views=2)
+
+
+@pytest.mark.parametrize("name", ["embeddings:own.npy", "torchvision:resnet18", "checkpoint:encoder.pt"])
+def test_what_is_not_trained_takes_no_settings_of_training(name: str) -> None:
+    usual = {"architecture": "auto", "image_size": "auto", "epochs": None, "steps": None}
+    parse_encoder(name).check_options(1, **usual)
+    for setting in ({"architecture": "small"}, {"image_size": 32}, {"epochs": 1}, {"steps": 1}):
+        parse_encoder("simclr").check_options(1, **(usual | setting))
+        with pytest.raises(InputError, match=f"not trained here: {next(iter(setting))} would do nothing"):
+            parse_encoder(name).check_options(1, **(usual | setting))
 
 
 @pytest.mark.parametrize(

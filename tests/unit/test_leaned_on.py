@@ -27,6 +27,7 @@ from PIL import ExifTags, Image
 from torchvision import models
 
 from service.main import _Server
+from tamis.device import repeatable_convolutions
 from tamis.encoders.files import RECOGNISED
 from tamis.encoders.networks import library_spec, outline
 
@@ -88,12 +89,19 @@ def test_torch_tells_what_the_processor_computes() -> None:
         assert {"avx512_bf16", "amx_bf16"} <= set(capabilities)
 
 
-def test_cudnn_takes_its_choices_from_a_context() -> None:
-    """tamis/encoders/inference.py and trainer/simclr.py get equal bits by it."""
-    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    with torch.backends.cudnn.flags(benchmark=not before[0], deterministic=not before[1]):
-        assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (not before[0], not before[1])
-    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == before
+def test_convolutions_are_repeatable_in_a_context_and_cudnn_stays_on_in_it() -> None:
+    """tamis/device.py; what is left out of that context is off in it, cuDNN too."""
+
+    def now() -> tuple[bool, bool, bool]:
+        cudnn = torch.backends.cudnn
+        return cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+
+    before = now()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
+        with repeatable_convolutions():
+            assert now() == (True, False, True)
+        assert now() == (True, True, False)
+    assert now() == before
 
 
 def test_only_torchscript_has_an_archive_of_constants() -> None:

@@ -280,12 +280,12 @@ def test_a_scan_split_over_two_processes_merges_to_the_same_bytes(tmp_path: Path
     embeddings = random_rows(9 * TILE)
     np.save(tmp_path / "embeddings.npy", embeddings)
     rows, task = Rows(embeddings), Task(9, -2.0, 0.5, 2048, None, None)
-    method = choose_method(rows, "auto", 9)
+    method = choose_method(rows, "cpu", 9)
     command = [sys.executable, "-c", PART, str(tmp_path)]
     workers = [subprocess.Popen([*command, str(part), str(method.bf16)]) for part in range(2)]
     assert [worker.wait(120) for worker in workers] == [0, 0]
     contents = [(tmp_path / f"{part}.npz").read_bytes() for part in range(2)]
-    expected = pair_scan(embeddings, k=9, sim_high=0.5)
+    expected = pair_scan(embeddings, k=9, sim_high=0.5, device="cpu")
     assert_same(merge_parts(rows, task, method, contents), expected)
     assert_same(merge_parts(rows, task, method, contents[::-1]), expected)
     with pytest.raises(InputError, match="another scan"):
