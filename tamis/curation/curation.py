@@ -42,7 +42,8 @@ FORMAT = 2
 class Curation:
     """The difficult examples of a data set, under one choice of thresholds.
 
-    classes: the estimate of r + 1. criteria: what each criterion of the estimate chose.
+    classes: the estimate of r + 1; 1 where the samples do not fall into classes, and then nothing is called difficult.
+    criteria: the estimate with its interval.
     thresholds: the band; its ends are edges, so every count and score read at them is exact.
     histogram: similarities of all unordered pairs.
     score: what `difficulty` is, one of SCORES in asked.py.
@@ -109,7 +110,7 @@ class Curation:
     @cached_property
     def graph(self) -> GraphEstimate:
         """alpha, beta and gamma with intervals, from the samples that `fraction="auto"` calls difficult."""
-        difficult = most_difficult(self.difficulty, auto_fraction(self.difficulty))
+        difficult = most_difficult(self.difficulty, self._auto_fraction())
         return estimate_graph(self._graph_sample, self._in_band(), self.cluster, difficult, self.classes, self.seed)
 
     def recut(
@@ -143,7 +144,7 @@ class Curation:
 
         remove: the most difficult `fraction` is dropped. margin, temperature: all are kept, and the loss treats the
         difficult pairs. combined: both, the treatment for difficult pairs among the kept.
-        fraction: share of samples to drop; `auto` is Otsu's split of the scores within 8% to 20%.
+        fraction: share of samples to drop; `auto` is Otsu's split of the scores within 8% to 20%, or none of one class.
         samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
         decisions: sample index to keep (True) or drop (False); they override the strategy.
         duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
@@ -153,7 +154,7 @@ class Curation:
         """
         check_selection(strategy, fraction, duplicates)
         if fraction == "auto":
-            fraction = auto_fraction(self.difficulty)
+            fraction = self._auto_fraction()
         return make_manifest(
             cluster=self.cluster,
             difficulty=self.difficulty,
@@ -227,9 +228,13 @@ class Curation:
             "graph_similarity.npy": npy_bytes(self._graph_sample.similarity),
         }
 
+    def _auto_fraction(self) -> float:
+        return 0.0 if self.classes == 1 else auto_fraction(self.difficulty)
+
     def _in_band(self) -> ListedPairs:
+        """None where there is one class, and so no pair of two."""
         similarity = self._listed.similarity
-        inside = (similarity >= self.thresholds.sim_low) & (similarity < self.thresholds.sim_high)
+        inside = (similarity >= self.thresholds.sim_low) & (similarity < self.thresholds.sim_high) & (self.classes > 1)
         return ListedPairs(self._listed.a[inside], self._listed.b[inside], similarity[inside])
 
 
@@ -251,7 +256,7 @@ def curate(
     """Finds the difficult examples among embedded samples, without labels.
 
     embeddings: (N, d) floats, NumPy array, memory map or tensor, of any scale.
-    classes: r + 1, or auto to estimate it. pos_high: auto is 1 / classes.
+    classes: r + 1, or auto to estimate it (see `estimate_classes`). pos_high: auto is 1 / classes.
     neighbours: difficult partners to keep for each sample.
     exact: compare all pairs; auto does where that takes two cores of this kind, or a small GPU, at most half an hour
         (`seconds_needed`: of 512 dimensions 411,000 samples in float32, 750,000 in bf16, 5.3 million on a GPU), and

@@ -178,6 +178,8 @@ def _interval(draws: Floats) -> Interval:
 
 def _warning(estimate: GraphEstimate, gap: Floats) -> str:
     alpha, beta, gamma = estimate.alpha.value, estimate.beta.value, estimate.gamma.value
+    if estimate.r == 0:
+        return "The samples do not fall into classes: no pair is between two, and no sample is called difficult."
     if np.isnan(gamma):
         return "No difficult pairs between clusters were found, so gamma cannot be estimated."
     if np.isnan(alpha) or np.isnan(beta):

@@ -119,7 +119,8 @@ def make_plan(
     task = Task(
         neighbours,
         low=edge_at(sketch, pos_low, edges),
-        high=edge_at(sketch, 1 / found.classes if pos_high == "auto" else pos_high, edges),
+        # Of one class no pair is between classes; a band is there all the same, for what-ifs.
+        high=edge_at(sketch, 1 / max(2, found.classes) if pos_high == "auto" else pos_high, edges),
         bins=BINS,
         profile_edges=edges,
         columns=_columns(rows, method, exact, reference, seed),

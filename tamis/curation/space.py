@@ -30,7 +30,12 @@ class Whitened:
         self._map = (directions[:, kept] * variance[kept] ** (-power / 2)).float()
 
     def __call__(self, rows: Rows, which: "slice | Indices") -> torch.Tensor:
-        return normalize((rows.unit(which) - self._mean) @ self._map)
+        return normalize(self.components(rows, which))
+
+    def components(self, rows: Rows, which: "slice | Indices") -> torch.Tensor:
+        """The same before they are brought to length one: with power 0, as far from each other as the unit rows are."""
+        components: torch.Tensor = (rows.unit(which) - self._mean) @ self._map
+        return components
 
 
 def sampled(count: int, size: int, random: np.random.Generator) -> Indices:

@@ -59,7 +59,7 @@ KEEPERS = {
     "httpx": {"tamis.client"},
     "cyclopts": {"tamis.commands"},
     "rich": {"tamis.commands"},
-    "faiss": {"tamis.curation"},
+    "faiss": {"tamis.scan"},
 }
 
 

@@ -23,7 +23,7 @@ SERVICE_STACK = (
     *("fastapi", "starlette", "uvicorn", "jinja2", "prometheus_client", "httpx", "pydantic", "pydantic_settings"),
     *("sqlalchemy", "alembic", "psycopg", "dbos", "duckdb", "obstore", "cyclopts", "rich"),
 )
-EXTRAS = ("faiss", "timm", "safetensors", "huggingface_hub", "simplejpeg")
+EXTRAS = ("timm", "safetensors", "huggingface_hub", "simplejpeg")
 
 
 @pytest.fixture(scope="module")

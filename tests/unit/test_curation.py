@@ -63,7 +63,7 @@ def test_the_number_of_classes_is_found_where_classes_are_clear() -> None:
     rows = np.repeat(centres, 50, 0) + 0.05 * random.standard_normal((250, 16))
     found = tamis.curate(rows.astype(np.float32))
     assert found.classes == 5
-    assert set(found.criteria) == {"silhouette", "eigengap", "prediction_strength"}
+    assert found.criteria == {"density_peaks": 5, "at_least": 5, "at_most": 5}
     labels = found.samples["cluster"].to_numpy().reshape(5, 50)
     assert (labels == labels[:, :1]).all()
     assert len(set(labels[:, 0])) == 5
@@ -149,6 +149,21 @@ def test_the_estimates_are_ordered_and_bounds_follow(curation: tamis.Curation) -
     bound = graph.bound()
     assert list(bound) == ["with", "without", "removed", "margin", "temperature"]
     assert bound["with"] > max(bound[name] for name in bound if name != "with")
+
+
+def test_of_one_class_nothing_is_difficult_and_that_is_said() -> None:
+    noise = np.random.default_rng(0).standard_normal((600, 32)).astype(np.float32)
+    found = tamis.curate(noise)
+    assert found.classes == 1
+    assert "do not fall into classes" in found.graph.warning
+    assert len(found.pairs) == 0
+    for strategy in ("remove", "combined"):
+        manifest = found.select(strategy)
+        assert manifest.description["counts"]["kept"] == len(noise)
+        assert manifest.pairs.num_rows == 0
+    assert found.select(fraction=0.1).description["counts"]["dropped_difficult"] == 60
+    stored = curation_from_files(found.files())
+    assert stored.describe() == found.describe()
 
 
 def test_noise_without_classes_is_warned_of() -> None:

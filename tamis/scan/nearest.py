@@ -1,0 +1,105 @@
+"""Nearest neighbours and k-means by FAISS (Douze et al. 2024): the one module that knows it.
+
+Points are (n, d) float32 in memory. FAISS adds up in an order of its own for each number of threads' share of the rows,
+never of a row, so that its results do not depend on how many threads there are.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import InputError
+
+Points = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+# With so few centres, that several beginnings are tried costs little beside all else.
+FEW, BEGINNINGS = 64, 5
+ITERATIONS = 20
+# Points for each centre among which the first ones are drawn.
+POOL = 16
+
+
+def nearest(points: Points, k: int) -> tuple[Points, Indices]:
+    """Each point's k nearest others, by an exact search: (n, k) float32 distances, ascending, and (n, k) int64.
+
+    k: less than n.
+    """
+    index = _faiss().IndexFlatL2(points.shape[1])
+    index.add(points)
+    squares, found = index.search(points, k + 1)
+    # A point need not be the first of what is at its own place; it may even be none of the k + 1.
+    own = found == np.arange(len(points))[:, None]
+    own[~own.any(1), -1] = True
+    shape = len(points), k
+    return np.sqrt(np.maximum(squares[~own].reshape(shape), 0)), found[~own].reshape(shape)
+
+
+def kmeans(points: Points, k: int, seed: int, centres: Points | None = None) -> Points:
+    """(k, d) float32, the centres of k clusters (Lloyd's algorithm): the best of several beginnings, or of one where k
+    is large, at points far apart (k-means++, Arthur and Vassilvitskii 2007), and of one at `centres`, of which there
+    may be fewer: then at points far from these too.
+
+    A centre that nothing is near to begins anew beside another. Raises InputError for fewer than k different points.
+    """
+    if k > len(points) or (k > 1 and len(np.unique(points, axis=0)) < k):
+        raise InputError(f"Fewer than {k} samples differ.", "Ask for fewer classes.")
+    random = np.random.default_rng((seed, 4))
+    none = points[:0]
+    beginnings = [none] * (BEGINNINGS if k <= FEW else centres is None) + ([] if centres is None else [centres])
+    tries = [_lloyd(points, _far_apart(points, k, begun, random)) for begun in beginnings]
+    return min(tries, key=lambda found: float(_nearest_centre(points, found)[0].sum(dtype=np.float64)))
+
+
+def assign(points: Points, centres: Points) -> npt.NDArray[np.int32]:
+    """(n,) int32, the centre that each point is nearest to."""
+    return _nearest_centre(points, centres)[1].astype(np.int32)
+
+
+def _far_apart(points: Points, k: int, begun: Points, random: np.random.Generator) -> Points:
+    """(k, d): those begun with, and points of which each is drawn by its squared distance to all before it."""
+    pool = points[random.choice(len(points), min(len(points), POOL * k), replace=False)]
+    chosen = [*begun[:k]] or [pool[random.integers(len(pool))]]
+    squares = np.full(len(pool), np.inf, np.float32)
+    lengths = np.einsum("id,id->i", pool, pool)
+    for place in range(k - 1):
+        squares = np.minimum(
+            squares, np.maximum(lengths - 2 * (pool @ chosen[place]) + chosen[place] @ chosen[place], 0)
+        )
+        if place + 1 == len(chosen):
+            reached = np.cumsum(squares, dtype=np.float64)
+            drawn = np.searchsorted(reached, random.random() * reached[-1], "right")
+            chosen.append(pool[min(int(drawn), len(pool) - 1)])
+    return np.stack(chosen)
+
+
+def _lloyd(points: Points, centres: Points) -> Points:
+    clustering = _faiss().Kmeans(
+        points.shape[1],
+        len(centres),
+        niter=ITERATIONS,
+        # All that is given is used, and no warning says that it is little.
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
+    )
+    clustering.train(points, init_centroids=centres)
+    found: Points = clustering.centroids
+    return found
+
+
+def _nearest_centre(points: Points, centres: Points) -> tuple[Points, Indices]:
+    index = _faiss().IndexFlatL2(points.shape[1])
+    index.add(centres)
+    squares, found = index.search(points, 1)
+    return squares[:, 0], found[:, 0]
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(
+            "FAISS is not installed.", "Type: pip install 'tamis[cpu]', or 'tamis[gpu]' on a machine with a GPU."
+        ) from error
+    return faiss
