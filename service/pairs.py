@@ -1,4 +1,4 @@
-"""Pages of a curation's flagged pairs, with what is known of both samples."""
+"""Pages of a curation's difficult pairs, with what is known of both samples."""
 
 from typing import Any
 
@@ -7,14 +7,18 @@ from service.cursors import read_cursor, write_cursor
 from tamis.errors import ConflictError, InputError, NotFoundError
 from tamis.store.schema import Curation
 
-SORTS = {"-similarity": "similarity DESC, a, b", "similarity": "similarity, a, b"}
+SORTS = {
+    "-difficulty": "pair_difficulty DESC, a, b",
+    "-similarity": "similarity DESC, a, b",
+    "similarity": "similarity, a, b",
+}
 
-# What was kept while scanning is wider than the band, so that a recut needs no new scan; the band's ends become float32
-# as the similarities are. A page is cut before the samples are joined to it, not after.
+# The band's ends become float32 as the similarities are. A page is cut before the samples are joined to it, not after.
 TABLES = """
 WITH pairs AS (
-    SELECT a, b, similarity FROM read_parquet($pairs)
-    WHERE similarity >= CAST($sim_low AS FLOAT) AND similarity < CAST($sim_high AS FLOAT)
+    SELECT a, b, similarity, difficulty AS pair_difficulty,
+           similarity >= CAST($sim_low AS FLOAT) AND similarity < CAST($sim_high AS FLOAT) AS in_band
+    FROM read_parquet($pairs)
 ),
 scores AS (SELECT "index" AS i, cluster, difficulty FROM read_parquet($samples))
 """
@@ -36,7 +40,7 @@ def pairs_page(
     backend: Backend,
     curation_id: str,
     *,
-    sort: str = "-similarity",
+    sort: str = "-difficulty",
     cursor: str | None = None,
     limit: int = 100,
     sample: int | None = None,
@@ -67,7 +71,16 @@ def pairs_page(
         {**files, **chosen, "index": str(backend.tables.local(index_key)), "limit": limit, "offset": offset},
     )
     return {
-        "items": [{"similarity": row["similarity"], "a": _side(row, "a"), "b": _side(row, "b")} for row in rows],
+        "items": [
+            {
+                "similarity": row["similarity"],
+                "in_band": row["in_band"],
+                "difficulty": row["pair_difficulty"],
+                "a": _side(row, "a"),
+                "b": _side(row, "b"),
+            }
+            for row in rows
+        ],
         "total": total,
         "offset": offset,
         "next": write_cursor(offset + limit) if offset + limit < total else None,

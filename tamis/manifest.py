@@ -40,6 +40,7 @@ PAIRS_SCHEMA = pa.schema(
         pa.field("a", pa.string(), nullable=False),
         pa.field("b", pa.string(), nullable=False),
         pa.field("similarity", pa.float32(), nullable=False),
+        pa.field("in_band", pa.bool_(), nullable=False),
         pa.field("margin", pa.float32(), nullable=False),
         pa.field("temperature", pa.float32(), nullable=False),
     ]
@@ -51,8 +52,9 @@ class Manifest:
     """What to train on, and how each difficult pair is to be treated.
 
     samples: one row a sample, `SAMPLES_SCHEMA`, in the order of the data set.
-    pairs: one row a difficult pair of kept samples, `PAIRS_SCHEMA`; `margin` is added to the pair's similarity in
-        the loss, `temperature` multiplies the base temperature (1 changes nothing).
+    pairs: one row a pair of kept samples, `PAIRS_SCHEMA`: the difficult ones in their order, then what else is in the
+        band. `margin` is added to the pair's similarity in the loss, `temperature` multiplies the base temperature;
+        0 and 1, which change nothing, outside the band.
     description: provenance and parameters, JSON values only; `manifest.json` is this plus the tables' hashes.
     """
 

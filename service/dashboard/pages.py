@@ -35,7 +35,7 @@ def _guarded_pages(views: PageViews) -> APIRouter:
         return page(request, "dataset.html", **found, since=since, quarantine_cursor=quarantine)
 
     @router.get("/curations/{curation_id}")
-    def curation(request: Request, curation_id: str, sort: str = "-similarity", cursor: Cursor = None) -> HTMLResponse:
+    def curation(request: Request, curation_id: str, sort: str = "-difficulty", cursor: Cursor = None) -> HTMLResponse:
         since = _now()
         found = views.curation(curation_id, sort, cursor)
         return page(request, "curation.html", **found, since=since, sort=sort)

@@ -126,14 +126,14 @@ def curation_events(curation_id: str, request: Request, backend: BackendDep) -> 
 def list_pairs(
     curation_id: str,
     backend: BackendDep,
-    sort: str = "-similarity",
+    sort: str = "-difficulty",
     cursor: Cursor = None,
     limit: Limit = 100,
     sample: NumberFilter = None,
     cluster_a: NumberFilter = None,
     cluster_b: NumberFilter = None,
 ) -> dict[str, Any]:
-    """The flagged pairs: each sample's most similar partners inside the band, both sides described."""
+    """The difficult pairs: of each sample's most similar partners the most difficult first, both sides described."""
     return pairs_page(
         backend,
         curation_id,

@@ -178,7 +178,7 @@ class Client:
     def curation(self, curation_id: str) -> dict[str, Any]:
         return self._get(f"/curations/{curation_id}")
 
-    def pairs(self, curation: str, sort: str = "-similarity", **filters: Any) -> Iterator[dict[str, Any]]:
+    def pairs(self, curation: str, sort: str = "-difficulty", **filters: Any) -> Iterator[dict[str, Any]]:
         """The flagged pairs, most similar first, page after page."""
         return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
 

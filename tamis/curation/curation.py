@@ -26,6 +26,7 @@ from tamis.curation.difficulty import (
     thresholds_at,
 )
 from tamis.curation.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
+from tamis.curation.pairs import DifficultPairs, difficult_pairs
 from tamis.curation.plan import Plan, make_plan
 from tamis.curation.selection import SampleTable, make_manifest
 from tamis.errors import InputError
@@ -35,7 +36,8 @@ from tamis.scan.histogram import Histogram
 from tamis.scan.pairs import PairScan, scan_all
 from tamis.scan.rows import Embeddings, Rows
 
-FORMAT = 2
+FORMAT = 3
+LISTED = ("a", "b", "similarity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +62,13 @@ class Curation:
     score: str
     seed: int
     cluster: npt.NDArray[np.int32]
+    _difficult: DifficultPairs
     _listed: ListedPairs
     _blend_score: npt.NDArray[np.float32]
     _below: npt.NDArray[Any]
     _profile_edges: npt.NDArray[np.float64]
     _graph_sample: PairSample
+    _scanned_high: float
     near: npt.NDArray[np.int64] | None
     method: dict[str, Any] | None
 
@@ -92,13 +96,21 @@ class Curation:
 
     @cached_property
     def pairs(self) -> pa.Table:
-        """a int64, b int64 (a < b), similarity float32: difficult pairs, most similar first, each once.
+        """a int64, b int64 (a < b), similarity float32, in_band bool, difficulty float32: of each sample's `neighbours`
+        most similar partners the most difficult first, each pair once (see `pairs.py`).
 
-        Of each sample's pairs in the band its `neighbours` most similar ones; nearly all pairs of a data set are in the
-        band, and nobody could look through them.
+        Which pairs these are, and their order, does not depend on the thresholds; whether they are in the band does.
         """
-        listed = self._in_band()
-        return pa.table({"a": pa.array(listed.a), "b": pa.array(listed.b), "similarity": pa.array(listed.similarity)})
+        found = self._difficult
+        return pa.table(
+            {
+                "a": found.a,
+                "b": found.b,
+                "similarity": found.similarity,
+                "in_band": self._inside(found.similarity),
+                "difficulty": found.difficulty,
+            }
+        )
 
     @property
     def counted_pairs(self) -> int:
@@ -119,8 +131,8 @@ class Curation:
         """The same curation under other thresholds or another score, without another scan; None keeps what is.
 
         Thresholds move to the nearest of about 140 similarities at which the per-sample histograms are cut, so counts
-        and band scores are exact there; blend scores do not depend on them. `pairs` are those that the scan kept: with
-        a sim_high above the first one's, pairs between the two were not kept and are not listed.
+        and band scores are exact there; blend scores and pairs do not depend on them. The pairs in the band that a
+        margin or a temperature treats are those that the scan kept for its own sim_high: see `select`.
         """
         score = self.score if score is None else score
         check_curation(score=score)
@@ -150,15 +162,22 @@ class Curation:
         duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
             are stands in the description in any case.
 
-        Raises InputError for an unknown strategy, a fraction outside [0, 1), or a table of another length.
+        Raises InputError for an unknown strategy, a fraction outside [0, 1), a table of another length, and for a
+        margin or a temperature after a `recut` to another sim_high, of whose pairs nothing is known.
         """
         check_selection(strategy, fraction, duplicates)
+        if strategy != "remove" and self.thresholds.sim_high != self._scanned_high:
+            raise InputError(
+                f"The scan kept pairs below a similarity of {self._scanned_high:.4f}, not of "
+                f"{self.thresholds.sim_high:.4f}.",
+                f"Curate anew with pos_high={self.thresholds.pos_high:.4f}.",
+            )
         if fraction == "auto":
             fraction = self._auto_fraction()
         return make_manifest(
             cluster=self.cluster,
             difficulty=self.difficulty,
-            pairs=self._in_band(),
+            pairs=self._treatable(),
             beta=self.graph.beta.value,
             strategy=strategy,
             fraction=fraction,
@@ -195,7 +214,8 @@ class Curation:
             },
             "bounds": _finite(graph.bound()),
             "pairs_in_band": self.counted_pairs,
-            "pairs_listed": len(self._in_band().a),
+            "pairs_listed": len(self._difficult.a),
+            "pairs_recall": self._difficult.recall,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -205,6 +225,8 @@ class Curation:
             "classes": self.classes,
             "criteria": self.criteria,
             "thresholds": asdict(self.thresholds),
+            "scanned_high": self._scanned_high,
+            "pairs_recall": self._difficult.recall,
             "neighbours": self.neighbours,
             "score": self.score,
             "seed": self.seed,
@@ -214,13 +236,15 @@ class Curation:
             "exact": self.histogram.exact,
             "error": self.histogram.error,
         }
-        listed = pa.table({name: pa.array(getattr(self._listed, name)) for name in ("a", "b", "similarity")})
+        listed = pa.table({name: getattr(self._listed, name) for name in LISTED})
+        difficult = pa.table({name: getattr(self._difficult, name) for name in (*LISTED, "difficulty")})
         near = {} if self.near is None else {"near.npy": npy_bytes(self.near)}
         return {
             **near,
             "curation.json": json.dumps(state, sort_keys=True).encode(),
             "samples.parquet": _parquet(self.samples),
-            "pairs.parquet": _parquet(listed),
+            "pairs.parquet": _parquet(difficult),
+            "band.parquet": _parquet(listed),
             "blend_score.npy": npy_bytes(self._blend_score),
             "below.npy": npy_bytes(self._below),
             "profile_edges.npy": npy_bytes(self._profile_edges),
@@ -232,10 +256,23 @@ class Curation:
         return 0.0 if self.classes == 1 else auto_fraction(self.difficulty)
 
     def _in_band(self) -> ListedPairs:
-        """None where there is one class, and so no pair of two."""
-        similarity = self._listed.similarity
-        inside = (similarity >= self.thresholds.sim_low) & (similarity < self.thresholds.sim_high) & (self.classes > 1)
-        return ListedPairs(self._listed.a[inside], self._listed.b[inside], similarity[inside])
+        """The scan's pairs that are in the band; none where there is one class, and so no pair of two."""
+        inside = self._inside(self._listed.similarity) & (self.classes > 1)
+        return ListedPairs(*(getattr(self._listed, name)[inside] for name in LISTED))
+
+    def _inside(self, similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        inside: npt.NDArray[np.bool_] = (similarity >= self.thresholds.sim_low) & (
+            similarity < self.thresholds.sim_high
+        )
+        return inside
+
+    def _treatable(self) -> pa.Table:
+        """a, b, similarity, in_band: `pairs` in their order, and then what else is in the band, most similar first."""
+        band, shown = self._in_band(), self.pairs.select([*LISTED, "in_band"])
+        count = len(self.cluster)
+        rest = ~np.isin(band.a * count + band.b, self._difficult.a * count + self._difficult.b)
+        more = pa.table({name: getattr(band, name)[rest] for name in LISTED})
+        return pa.concat_tables([shown, more.append_column("in_band", pa.array(np.ones(more.num_rows, bool)))])
 
 
 def curate(
@@ -273,10 +310,10 @@ def curate(
     check_curation(score=score)
     rows = Rows(embeddings)
     plan = make_plan(rows, classes, pos_high, pos_low, neighbours, device, exact, reference, seed, blends)
-    return assemble(plan, scan_all(rows, plan.task, plan.method, progress, checkpoint), score)
+    return assemble(rows, plan, scan_all(rows, plan.task, plan.method, progress, checkpoint), score)
 
 
-def assemble(plan: Plan, scan: PairScan, score: str) -> Curation:
+def assemble(rows: Rows, plan: Plan, scan: PairScan, score: str) -> Curation:
     """The curation, from its plan and what the planned scan found."""
     task = plan.task
     return Curation(
@@ -288,11 +325,13 @@ def assemble(plan: Plan, scan: PairScan, score: str) -> Curation:
         score,
         plan.seed,
         plan.cluster,
+        difficult_pairs(rows, task.k, plan.classes, plan.seed),
         ListedPairs(*distinct_pairs(scan.indices, scan.similarities)),
         plan.blend_score,
         cumulative(scan.profile),
         scan.profile_edges,
         plan.graph_sample,
+        task.high,
         plan.near,
         # Of several GPUs of one machine, which one does not matter.
         {**asdict(plan.method), "device": plan.method.device.partition(":")[0]},
@@ -304,7 +343,7 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
     state = json.loads(files["curation.json"])
     if state["format"] != FORMAT:
         raise InputError(f"The curation has format {state['format']}; this version reads {FORMAT}.", "Curate again.")
-    pairs = pq.read_table(pa.BufferReader(files["pairs.parquet"]))
+    difficult, listed = (pq.read_table(pa.BufferReader(files[name])) for name in ("pairs.parquet", "band.parquet"))
     counts = np.array(state["counts"], np.int64)
     return Curation(
         state["classes"],
@@ -321,11 +360,15 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         state["score"],
         state["seed"],
         pq.read_table(pa.BufferReader(files["samples.parquet"]))["cluster"].to_numpy(),
-        ListedPairs(*(pairs[name].to_numpy() for name in ("a", "b", "similarity"))),
+        DifficultPairs(
+            **{name: difficult[name].to_numpy() for name in (*LISTED, "difficulty")}, recall=state["pairs_recall"]
+        ),
+        ListedPairs(*(listed[name].to_numpy() for name in LISTED)),
         _array(files["blend_score.npy"]),
         _array(files["below.npy"]),
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
+        state["scanned_high"],
         _array(files["near.npy"]) if "near.npy" in files else None,
         state.get("method"),
     )

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from tamis.curation.difficulty import most_difficult
 from tamis.curation.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files
-from tamis.curation.estimate import ListedPairs
 from tamis.errors import InputError
 from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, Manifest
 
@@ -24,7 +23,7 @@ def make_manifest(
     *,
     cluster: npt.NDArray[np.int32],
     difficulty: npt.NDArray[np.float32],
-    pairs: ListedPairs,
+    pairs: pa.Table,
     beta: float,
     strategy: str,
     fraction: float,
@@ -36,8 +35,9 @@ def make_manifest(
 ) -> Manifest:
     """Applies a strategy; see `Curation.select`.
 
-    A difficult pair of similarity s gets the margin s - beta (at most 0.1) and the temperature factor beta / s (at
-    least 0.7): what turns its similarity into the beta of an ordinary cross-class pair, held to what did not hurt.
+    pairs: a, b, similarity, in_band. A pair in the band of similarity s gets the margin s - beta (at most 0.1) and the
+    temperature factor beta / s (at least 0.7): what turns its similarity into the beta of an ordinary cross-class pair,
+    held to what did not hurt.
     """
     count = len(cluster)
     table = _numbered(count) if samples is None else samples
@@ -55,7 +55,7 @@ def make_manifest(
     for index, kept in decisions.items():
         if keep[index] != kept:
             keep[index], reason[index] = kept, "decision"
-    chosen = keep[pairs.a] & keep[pairs.b]
+    chosen = keep[pairs["a"].to_numpy()] & keep[pairs["b"].to_numpy()]
     return Manifest(
         samples=pa.table(
             {
@@ -67,7 +67,7 @@ def make_manifest(
                 "reason": pa.array(reason, pa.string()),
             }
         ).cast(SAMPLES_SCHEMA),
-        pairs=_treated(table["sample_id"], pairs, chosen, beta, strategy if treats else "none"),
+        pairs=_treated(table["sample_id"], pairs.filter(pa.array(chosen)), beta, strategy if treats else "none"),
         description={
             **description,
             "strategy": strategy,
@@ -86,10 +86,8 @@ def make_manifest(
     )
 
 
-def _treated(
-    names: pa.ChunkedArray, pairs: ListedPairs, chosen: npt.NDArray[np.bool_], beta: float, strategy: str
-) -> pa.Table:
-    similarity = pairs.similarity[chosen]
+def _treated(names: pa.ChunkedArray, pairs: pa.Table, beta: float, strategy: str) -> pa.Table:
+    similarity, in_band = pairs["similarity"].to_numpy(), pairs["in_band"].to_numpy()
     base = 0.0 if np.isnan(beta) else beta
     margin = np.zeros_like(similarity)
     temperature = np.ones_like(similarity)
@@ -100,11 +98,12 @@ def _treated(
         temperature = np.clip(ratio, MIN_TEMPERATURE, 1.0)
     return pa.table(
         {
-            "a": names.take(pa.array(pairs.a[chosen])),
-            "b": names.take(pa.array(pairs.b[chosen])),
+            "a": names.take(pairs["a"]),
+            "b": names.take(pairs["b"]),
             "similarity": similarity,
-            "margin": margin.astype(np.float32),
-            "temperature": temperature.astype(np.float32),
+            "in_band": in_band,
+            "margin": np.where(in_band, margin, 0.0).astype(np.float32),
+            "temperature": np.where(in_band, temperature, 1.0).astype(np.float32),
         }
     ).cast(PAIRS_SCHEMA)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.errors import InputError
+from tamis.scan.rows import Rows
 
 Points = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -17,6 +18,9 @@ Indices = npt.NDArray[np.int64]
 # With so few centres, that several beginnings are tried costs little beside all else.
 FEW, BEGINNINGS = 64, 5
 ITERATIONS = 20
+# Samples that are all compared, as that takes no minute; and of a larger index samples to learn a list from, those that
+# measure the recall, what it must reach, and the lists that are looked into at first.
+EXACT_UP_TO, A_LIST, CHECKED, RECALL, FIRST_PROBES = 65_536, 40, 1000, 0.95, 8
 # Points for each centre among which the first ones are drawn.
 POOL = 16
 
@@ -34,6 +38,35 @@ def nearest(points: Points, k: int) -> tuple[Points, Indices]:
     own[~own.any(1), -1] = True
     shape = len(points), k
     return np.sqrt(np.maximum(squares[~own].reshape(shape), 0)), found[~own].reshape(shape)
+
+
+def alike(rows: Rows, k: int, seed: int) -> tuple[Indices, float]:
+    """Each sample's k most similar others by cosine similarity: (N, k) int64, -1 where fewer are found; and the recall.
+
+    All are compared up to EXACT_UP_TO samples; beyond, an inverted file of half-precision rows looks into as many of
+    its lists as the asked RECALL takes, which is measured on CHECKED random samples against an exact search.
+    """
+    faiss, count = _faiss(), len(rows)
+    if count <= EXACT_UP_TO:
+        index = faiss.IndexFlatIP(rows.dimension)
+    else:
+        lists = int(4 * count**0.5)
+        index = faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(rows.dimension),
+            rows.dimension,
+            lists,
+            faiss.ScalarQuantizer.QT_fp16,
+            faiss.METRIC_INNER_PRODUCT,
+        )
+        index.cp.min_points_per_centroid, index.cp.niter = 1, ITERATIONS
+        random = np.random.default_rng((seed, 6))
+        index.train(rows.unit(np.sort(random.choice(count, min(count, A_LIST * lists), replace=False))).numpy())
+    for part in rows.blocks():
+        index.add(rows.unit(part).numpy())
+    recall = 1.0
+    if count > EXACT_UP_TO:
+        recall = _probe(index, rows, k, np.sort(random.choice(count, CHECKED, replace=False)))
+    return np.concatenate([_others(index, rows, part, k) for part in rows.blocks()]), recall
 
 
 def kmeans(points: Points, k: int, seed: int, centres: Points | None = None) -> Points:
@@ -55,6 +88,38 @@ def kmeans(points: Points, k: int, seed: int, centres: Points | None = None) -> 
 def assign(points: Points, centres: Points) -> npt.NDArray[np.int32]:
     """(n,) int32, the centre that each point is nearest to."""
     return _nearest_centre(points, centres)[1].astype(np.int32)
+
+
+def _probe(index: Any, rows: Rows, k: int, checked: Indices) -> float:
+    """Has the index look into as many lists as the recall takes, or all; returns the recall."""
+    queries = rows.unit(checked)
+    best_similarity = np.full((len(checked), k), -np.inf, np.float32)
+    best = np.full((len(checked), k), -1, np.int64)
+    for part in rows.blocks():
+        products = (queries @ rows.unit(part).T).numpy()
+        products[np.arange(part.start, part.stop) == checked[:, None]] = -np.inf
+        both = np.concatenate([best_similarity, products], axis=1)
+        names = np.concatenate([best, np.broadcast_to(np.arange(part.start, part.stop), products.shape)], axis=1)
+        kept = np.argpartition(-both, k - 1, axis=1)[:, :k]
+        best_similarity, best = np.take_along_axis(both, kept, 1), np.take_along_axis(names, kept, 1)
+    index.nprobe, recall = FIRST_PROBES, 0.0
+    while True:
+        found = _others(index, rows, checked, k)
+        hits = sum(len(np.intersect1d(*both)) for both in zip(found, best, strict=True))
+        recall = hits / best.size
+        if recall >= RECALL or index.nprobe >= index.nlist:
+            return float(recall)
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+
+
+def _others(index: Any, rows: Rows, which: "slice | Indices", k: int) -> Indices:
+    """What is nearest to samples, without these."""
+    own = np.arange(which.start, which.stop) if isinstance(which, slice) else which
+    found: Indices = index.search(rows.unit(which).numpy(), k + 1)[1]
+    itself = found == own[:, None]
+    itself[~itself.any(1), -1] = True
+    others: Indices = found[~itself].reshape(len(found), k)
+    return others
 
 
 def _far_apart(points: Points, k: int, begun: Points, random: np.random.Generator) -> Points:

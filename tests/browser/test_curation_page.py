@@ -62,7 +62,12 @@ def test_says_what_becomes_of_duplicates_and_how_many_there_are(page: Page, cura
 
 
 @pytest.mark.parametrize(
-    ("sort", "link"), [("-similarity", "Most similar first"), ("similarity", "Least similar first")]
+    ("sort", "link"),
+    [
+        ("-difficulty", "Most difficult first"),
+        ("-similarity", "Most similar first"),
+        ("similarity", "Least similar first"),
+    ],
 )
 def test_pairs_are_sorted_and_paged_to_the_end_and_back(page: Page, curated: Curated, sort: str, link: str) -> None:
     expected = listed_pairs(curated, sort)
@@ -99,7 +104,7 @@ def test_without_scripts_the_table_and_its_pages_are_there(open_page: Open, cura
     assert page.locator("table.pairs tbody tr").count() == 25
     follow(page, "Next")
     similarities = page.locator("td.similarity").all_inner_texts()
-    assert similarities == [f"{value:.4f}" for value in listed_pairs(curated, "-similarity")[25:50]]
+    assert similarities == [f"{value:.4f}" for value in listed_pairs(curated, "-difficulty")[25:50]]
     expect(page.get_by_text("tamis manifest")).to_be_visible()
 
 

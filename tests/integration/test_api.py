@@ -113,9 +113,13 @@ def test_pairs_are_paged_sorted_and_filtered(stack: Server, curation: str) -> No
     pairs = list(stack.client.pairs(curation))
     row = stack.client.curation(curation)["result"]
     assert len(pairs) == row["pairs"] > 0
-    similarities = [pair["similarity"] for pair in pairs]
-    assert similarities == sorted(similarities, reverse=True)
-    assert all(row["thresholds"]["sim_low"] <= value < row["thresholds"]["sim_high"] for value in similarities)
+    difficulties = [pair["difficulty"] for pair in pairs]
+    assert difficulties == sorted(difficulties, reverse=True)
+    cut = row["thresholds"]
+    for pair in pairs:
+        assert pair["in_band"] == (cut["sim_low"] <= pair["similarity"] < cut["sim_high"])
+    similarities = [pair["similarity"] for pair in stack.client.pairs(curation, sort="-similarity")]
+    assert similarities == sorted((pair["similarity"] for pair in pairs), reverse=True)
     sample = pairs[0]["a"]["index"]
     mine = list(stack.client.pairs(curation, sample=sample))
     assert mine == [pair for pair in pairs if sample in (pair["a"]["index"], pair["b"]["index"])]

@@ -56,7 +56,7 @@ def test_upload_curate_and_download_from_a_server(
     assert made["id"] in {row["id"] for row in run("curations")["curations"]}
     assert run("curations", "show", made["id"])["result"] == made["result"]
     pairs = run("curations", "pairs", made["id"], "--limit", "3")["pairs"]
-    assert [pair["similarity"] for pair in pairs] == sorted((pair["similarity"] for pair in pairs), reverse=True)
+    assert [pair["difficulty"] for pair in pairs] == sorted((pair["difficulty"] for pair in pairs), reverse=True)
     assert len(pairs) == 3
     combined = run("manifest", made["id"], "-o", str(tmp_path / "combined"), "--strategy", "combined", "--quiet")
     assert tamis.read_manifest(combined["path"]).description["counts"] == combined["counts"]

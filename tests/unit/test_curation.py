@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import tamis
@@ -18,6 +20,7 @@ from tamis import InputError
 from tamis.checkpoint import FileCheckpoint
 from tamis.curation.curation import assemble, curation_from_files
 from tamis.curation.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
+from tamis.curation.pairs import difficult_pairs
 from tamis.curation.plan import EXACT_SECONDS, make_plan, plan_from_content
 from tamis.scan.pairs import merge_parts, scan_part, seconds_needed
 from tamis.scan.rows import Rows
@@ -69,16 +72,52 @@ def test_the_number_of_classes_is_found_where_classes_are_clear() -> None:
     assert len(set(labels[:, 0])) == 5
 
 
-def test_every_listed_pair_is_in_the_band_once_and_most_similar_first(curation: tamis.Curation) -> None:
-    a, b, similarity = (curation.pairs[name].to_numpy() for name in ("a", "b", "similarity"))
-    assert curation.pairs.schema.types == [pa.int64(), pa.int64(), pa.float32()]
-    assert len(a) > 0
-    assert (a < b).all()
-    assert len(set(zip(a.tolist(), b.tolist(), strict=True))) == len(a)
+def test_pairs_are_of_each_samples_nearest_once_and_the_most_difficult_first(
+    curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
+) -> None:
+    a, b, similarity, in_band, difficulty = (column.to_numpy() for column in curation.pairs.columns)
+    assert curation.pairs.schema.names == ["a", "b", "similarity", "in_band", "difficulty"]
+    assert curation.pairs.schema.types == [pa.int64(), pa.int64(), pa.float32(), pa.bool_(), pa.float32()]
+    unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    exact = unit @ unit.T
+    np.fill_diagonal(exact, -2)
+    nearest = np.argsort(-exact, axis=1)[:, :20]
+    expected = {
+        (min(pair), max(pair)) for row, others in enumerate(nearest.tolist()) for pair in ((row, o) for o in others)
+    }
+    assert set(zip(a.tolist(), b.tolist(), strict=True)) == expected
+    assert len(a) == len(expected)
+    np.testing.assert_allclose(similarity, exact[a, b], atol=1e-6)
     cut = curation.thresholds
-    assert (similarity >= cut.sim_low).all()
-    assert (similarity < cut.sim_high).all()
-    assert (np.diff(similarity) <= 0).all()
+    np.testing.assert_array_equal(in_band, (similarity >= cut.sim_low) & (similarity < cut.sim_high))
+    assert (np.diff(difficulty) <= 0).all()
+    assert difficulty.min() >= 0
+    assert difficulty.max() <= 1
+
+
+def test_the_first_pairs_are_of_two_classes_and_those_most_alike_of_one() -> None:
+    digits = load_digits()
+    found = difficult_pairs(Rows(digits.data.astype(np.float32)), 32, classes=10)
+    cross = digits.target[found.a] != digits.target[found.b]
+    alike = np.argsort(-found.similarity, kind="stable")
+    assert cross[:100].mean() > 0.75
+    assert cross[alike[:100]].mean() < 0.05
+    # They are alike all the same: a random pair has 0.6.
+    assert found.similarity[:100].mean() > 0.7
+
+
+def test_where_too_many_are_to_be_compared_nearly_all_nearest_are_found(
+    embeddings: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = np.concatenate([embeddings + 0.01 * turn * embeddings[::-1] for turn in range(4)])
+    whole = difficult_pairs(Rows(many), 10, CLASSES)
+    assert whole.recall == 1.0
+    monkeypatch.setattr("tamis.scan.nearest.EXACT_UP_TO", 500)
+    found = difficult_pairs(Rows(many), 10, CLASSES)
+    assert 0.95 <= found.recall <= 1.0
+    both = set(zip(whole.a, whole.b, strict=True)) & set(zip(found.a, found.b, strict=True))
+    assert len(both) >= 0.9 * len(whole.a)
+    np.testing.assert_array_equal(found.difficulty, difficult_pairs(Rows(many), 10, CLASSES).difficulty)
 
 
 def test_counts_and_scores_at_the_thresholds_are_exact(
@@ -106,6 +145,13 @@ def test_a_recut_needs_no_scan_and_equals_a_curation_at_those_thresholds(
     assert recut.thresholds == anew.thresholds
     assert recut.counted_pairs == anew.counted_pairs
     np.testing.assert_array_equal(recut.difficulty, anew.difficulty)
+    assert recut.pairs.equals(anew.pairs)
+    assert curation.recut(pos_high=0.01).pairs["in_band"] != curation.pairs["in_band"]
+    assert recut.select().samples.equals(anew.select().samples)
+    for strategy in ("margin", "temperature", "combined"):
+        with pytest.raises(InputError, match=r"Curate anew with pos_high=0\.2"):
+            recut.select(strategy)
+        assert recut.recut(pos_high=curation.thresholds.pos_high).select(strategy).pairs.num_rows > 0
     assert curation.recut().select().files() == curation.select().files()
 
 
@@ -131,7 +177,7 @@ def test_a_stored_plan_scanned_in_parts_gives_the_same_bytes(
     for part, checkpoint in enumerate(checkpoints):
         scan_part(rows, plan.task, plan.method, part, 3, checkpoint)
     contents = (checkpoint.load() or b"" for checkpoint in checkpoints)
-    assert assemble(plan, merge_parts(rows, plan.task, plan.method, contents), "blend").files() == whole.files()
+    assert assemble(rows, plan, merge_parts(rows, plan.task, plan.method, contents), "blend").files() == whole.files()
 
 
 def test_the_histogram_counts_every_pair(curation: tamis.Curation) -> None:
@@ -280,6 +326,10 @@ def test_every_manifest_keeps_its_promises(count: int, strategy: str, fraction: 
     assert len(set(ids)) == count
     kept = {name for name, keep in zip(ids, samples["keep"].to_pylist(), strict=True) if keep}
     assert set(pairs["a"].to_pylist()) | set(pairs["b"].to_pylist()) <= kept
+    assert len(set(zip(pairs["a"].to_pylist(), pairs["b"].to_pylist(), strict=True))) == pairs.num_rows
+    outside = pairs.filter(pa.compute.invert(pairs["in_band"]))
+    assert set(outside["margin"].to_pylist()) <= {0.0}
+    assert set(outside["temperature"].to_pylist()) <= {1.0}
     assert all(0 <= value <= 1 for value in samples["difficulty"].to_pylist())
     assert all(0 <= value <= 0.1 + 1e-6 for value in pairs["margin"].to_pylist())
     assert all(0.7 - 1e-6 <= value <= 1 for value in pairs["temperature"].to_pylist())

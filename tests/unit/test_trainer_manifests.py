@@ -71,6 +71,7 @@ def manifest_of(index: pa.Table, uris: Sequence[str] | None = None, margin: floa
                 "a": [names[1]],
                 "b": [names[2]],
                 "similarity": pa.array([0.9], pa.float32()),
+                "in_band": [True],
                 "margin": pa.array([margin], pa.float32()),
                 "temperature": pa.array([1.0], pa.float32()),
             }

@@ -76,7 +76,8 @@ def find_difficult(place: Place, scan: Scan, score: str, index: str, stage: Stag
             found = scan_all(rows, plan.task, plan.method, progress, place.checkpoint(scan.checkpoints[0]))
         else:
             found = merge_parts(rows, plan.task, plan.method, map(place.objects.get, scan.checkpoints))
-    curation = assemble(plan, found, score)
+        stage("curate", "ordering the difficult pairs")
+        curation = assemble(rows, plan, found, score)
     hashes = read_index(place, index, ["sha256"])["sha256"]
     return Result(place.put_files("curations", curation.files()), summary(curation, hashes))
 
