@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Server, serving, until, working
+from harness import Server, await_line, serving, tamis_process, until, working
 from samples import digit_files, write_tar
+
+import tamis
 
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "2"}
 RECIPE = {"encoder": "simclr", "epochs": 3, "classes": 10, "seed": 0}
@@ -136,11 +138,12 @@ def test_a_job_whose_holder_has_no_lease_any_more_is_adopted(tmp_path: Path) -> 
 
 
 def test_the_server_starts_its_worker_again(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as server:
-        log = server.data / server.log.name
+    data = tmp_path / "data"
+    with tamis_process("serve", "--port", "0", "--data", str(data), data=data) as (process, log):
+        client = tamis.Client(await_line(log, r"Tamis serves (\S+),", process))
 
         def worker_pid() -> int | None:
-            connection = sqlite3.connect(server.data / "tamis.sqlite", timeout=10)
+            connection = sqlite3.connect(data / "tamis.sqlite", timeout=10)
             row = connection.execute("SELECT pid FROM worker_leases").fetchone()
             connection.close()
             return row[0] if row else None
@@ -149,5 +152,5 @@ def test_the_server_starts_its_worker_again(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         until(lambda: worker_pid() not in (None, first), 30, f"another worker, see {log}")
         archive = write_tar(tmp_path / "few.tar", digit_files(20))
-        dataset = server.client.upload(archive, "few")
-        assert server.client.wait(f"/datasets/{dataset['id']}", timeout=60)["samples"] == 20
+        dataset = client.upload(archive, "few")
+        assert client.wait(f"/datasets/{dataset['id']}", timeout=60)["samples"] == 20
