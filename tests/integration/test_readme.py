@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 COUNT = 24
-SHORT = dict.fromkeys(("curate", "upload", "train"), ["--epochs", "1"])
+SHORT = {command: ["--epochs", "1"] for command in ("curate", "upload", "train")}
 TALK_TO_A_SERVER = {"upload", "manifest", "datasets", "curations", "manifests", "encoders", "trainings", "jobs"}
 # What stands in a command for what an earlier one printed.
 PLACEHOLDERS = {
