@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 COUNT = 24
-SHORT = {command: ["--epochs", "1"] for command in ("curate", "upload", "train")}
+TRAIN = {"curate", "upload", "train"}
 TALK_TO_A_SERVER = {"upload", "manifest", "datasets", "curations", "manifests", "encoders", "trainings", "jobs"}
 # What stands in a command for what an earlier one printed.
 PLACEHOLDERS = {
@@ -96,7 +96,8 @@ class Reader:
             case ["tamis", command, *arguments]:
                 known = command not in TALK_TO_A_SERVER or "--server" in arguments
                 server = [] if known else ["--server", self.url]
-                self.call(command, *arguments, *server, *SHORT.get(command, []))
+                trains = command in TRAIN and "--encoder" not in arguments
+                self.call(command, *arguments, *server, *["--epochs", "1"] * trains)
             case _:
                 pytest.fail(f"no test knows the README's command {shlex.join(words)}")
 
