@@ -7,11 +7,16 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
 
+# Two at once, for two cores, each file whole; but what times a command has the machine to itself.
+AT_ONCE := -n 2 --dist loadfile --ignore tests/alone
+
 test: lint $(VENV)/.browser
-	$(BIN)/pytest
+	$(BIN)/pytest tests/alone
+	$(BIN)/pytest $(AT_ONCE)
 
 test-all: lint $(VENV)/.browser
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest tests/alone
+	$(BIN)/pytest $(AT_ONCE) -m "slow or not slow"
 
 # PYTHONS="3.11 3.13" chooses; see tests/pythons.sh.
 test-pythons:

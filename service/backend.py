@@ -23,6 +23,7 @@ class Backend:
 
     def close(self) -> None:
         self.jobs.close()
+        self.tables.close()
         self.catalog.engine.dispose()
 
 

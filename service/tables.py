@@ -22,6 +22,11 @@ class Tables:
         )
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        self._database.close()
+        # Whoever still holds this object, as FastAPI does its handlers, is not to hold the connection to the end.
+        del self._database
+
     def local(self, key: str) -> Path:
         """The object `key` as a file; copied on first use where the store is not a folder."""
         path = self._objects.local_path(key)

@@ -10,6 +10,7 @@ from pathlib import Path
 # Tests run side by side with servers and workers of their own: one thread each, before PyTorch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import forked
 import pytest
 import sqlalchemy as sa
 import torch
@@ -28,6 +29,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("TAMIS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked() -> Iterator[None]:
+    """Outlives every process that is forked."""
+    yield
+    forked.end()
 
 
 @pytest.fixture(scope="session")

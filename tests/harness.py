@@ -5,13 +5,14 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import forked
 
 import tamis
 from tamis.commands.app import app
@@ -23,19 +24,27 @@ START_SECONDS = 60.0
 class Server:
     url: str
     client: tamis.Client
-    process: "subprocess.Popen[bytes]"
+    process: forked.Forked
     data: Path
     log: Path
 
 
 @contextmanager
 def serving(data: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`tamis serve` on a free port, with its worker unless `--no-worker` is among the options."""
+    """`tamis serve` on a free port, and a worker for it unless `--no-worker` is among the options.
+
+    The worker is not the server's own, which would be started by an interpreter that loads everything anew.
+    """
     port = () if "--port" in options else ("--port", "0")
-    with tamis_process("serve", *port, "--data", str(data), *options, data=data, env=env) as (process, log):
+    arguments = ["serve", *port, "--data", str(data), *options]
+    if "--no-worker" not in options:
+        arguments.append("--no-worker")
+    with ExitStack() as running:
+        process, log = running.enter_context(tamis_process(*arguments, data=data, env=env))
         url = await_line(log, r"Tamis serves (\S+),", process)
-        with tamis.Client(url) as client:
-            yield Server(url, client, process, data, log)
+        if "--no-worker" not in options:
+            running.enter_context(working(data, "beside-the-server", env=env))
+        yield Server(url, running.enter_context(tamis.Client(url)), process, data, log)
 
 
 class Restarting:
@@ -77,23 +86,15 @@ def working(
 @contextmanager
 def tamis_process(
     *arguments: str, data: Path, env: Mapping[str, str] | None = None, first: str = ""
-) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+) -> Iterator[tuple[forked.Forked, Path]]:
     """Any `tamis` command as a process of its own, ended by SIGTERM if it is still there.
 
     first: a program that runs before the command in its process, to set what only tests set.
     """
     data.mkdir(parents=True, exist_ok=True)
     log = data / f"{arguments[0]}-{time.monotonic_ns()}.log"
-    tamis_itself = ["-m", "tamis.commands.cli"]
-    if first:
-        tamis_itself = ["-c", f"{first}\nfrom tamis.commands.cli import main\nraise SystemExit(main())"]
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *tamis_itself, *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-        )
+        process = forked.fork(arguments, file, file, {**os.environ, **(env or {})}, first=first)
     try:
         yield process, log
     finally:
@@ -113,7 +114,7 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
     return bound.arguments
 
 
-def await_line(log: Path, pattern: str, process: "subprocess.Popen[bytes]") -> str:
+def await_line(log: Path, pattern: str, process: "forked.Forked | subprocess.Popen[bytes]") -> str:
     """The first group (or the whole) of the pattern's first match in a growing log."""
 
     def look() -> str | None:

@@ -50,11 +50,11 @@ def stored(settings: Settings, dataset: str) -> bytes:
     return open_objects(settings).get(key)
 
 
-@pytest.fixture(params=["200 MB to a folder", "30 MB to s3"])
+@pytest.fixture(params=["50 MB to a folder", "30 MB to s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, dict[str, str]]:
     """How much to send, and the environment of the server."""
-    if request.param == "200 MB to a folder":
-        return 200 * MB, {}
+    if request.param == "50 MB to a folder":
+        return 50 * MB, {}
     endpoint, bucket = request.getfixturevalue("s3")
     return 30 * MB, {"TAMIS_OBJECT_STORE": f"s3://{bucket}/{tmp_path.name}", "TAMIS_S3_ENDPOINT": endpoint}
 

@@ -1,19 +1,17 @@
 """kill -9 of `tamis curate` in every stage; typed again, it goes on, and does nothing twice that was finished."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
+import forked
 import pytest
 from samples import digit_files, write_folder
 
 # Two shards, so that one can be embedded and the other not.
 COUNT = 1100
 STEPS = 24
-# One process that forks a run for each stage, for what takes long is to load PyTorch. Each run writes down what it
+# One process that forks a run for each stage. Each run writes down what it
 # works on, and is killed by itself, as the kernel would, in the middle of its stage.
 AT_ONCE = ("estimating the classes", "writing the manifest", "embedding blends of images")
 SHARD_BY_SHARD = ("decoding images for training", "embedding images")
@@ -61,6 +59,7 @@ for deadly in sys.argv[5:]:
         run(deadly)
         os._exit(0)
     print(json.dumps([deadly, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]), flush=True)
+os._exit(0)
 """
 )
 STAGES = (
@@ -78,21 +77,8 @@ STAGES = (
 def runs(folder: Path, out: str, cache: Path, *deadly: str) -> tuple[dict[str, int], Counter[str]]:
     """Exit status of a run killed in each stage, and how often each piece of work was begun in all."""
     log = folder / f"{out}.log"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            PROGRAM,
-            folder / "digits",
-            folder / out,
-            log,
-            str(STEPS),
-            *deadly,
-        ],
-        env={**os.environ, "TAMIS_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    program = f"import os; os.environ['TAMIS_CACHE'] = {str(cache)!r}\n{PROGRAM}"
+    done = forked.run(folder / "digits", folder / out, log, str(STEPS), *deadly, first=program)
     assert done.returncode == 0, done.stderr
     return dict(map(json.loads, done.stdout.splitlines())), Counter(log.read_text().splitlines())
 

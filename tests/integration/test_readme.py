@@ -35,8 +35,8 @@ from tamis.settings import Settings
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
-COUNT = 60
-SHORT = {"curate": ["--epochs", "1"], "train": ["--epochs", "1"]}
+COUNT = 24
+TRAIN = {"curate", "upload", "train"}
 TALK_TO_A_SERVER = {"upload", "manifest", "datasets", "curations", "manifests", "encoders", "trainings", "jobs"}
 # What stands in a command for what an earlier one printed.
 PLACEHOLDERS = {
@@ -96,7 +96,8 @@ class Reader:
             case ["tamis", command, *arguments]:
                 known = command not in TALK_TO_A_SERVER or "--server" in arguments
                 server = [] if known else ["--server", self.url]
-                self.call(command, *arguments, *server, *SHORT.get(command, []))
+                trains = command in TRAIN and "--encoder" not in arguments
+                self.call(command, *arguments, *server, *["--epochs", "1"] * trains)
             case _:
                 pytest.fail(f"no test knows the README's command {shlex.join(words)}")
 
@@ -210,7 +211,7 @@ def test_commands_named_in_the_text_exist() -> None:
     targets = {("make", name) for name in re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)}
     subcommands = {("tamis", name) for name in app}
     assert named - targets - subcommands == set()
-    assert what_make_runs("test") == ".venv/bin/pytest"
+    assert what_make_runs("test").startswith(".venv/bin/pytest ")
 
 
 def test_files_named_in_the_text_exist() -> None:

@@ -34,8 +34,8 @@ def spins(command: list[str], folder: Path, **chosen: str) -> set[str]:
     "command",
     [
         ["curate", "photos", "-o", "out"],
-        ["train", "nothing", "-o", "out"],
-        ["probe", "photos/no-image.png", "photos"],
+        pytest.param(["train", "nothing", "-o", "out"], marks=pytest.mark.slow),
+        pytest.param(["probe", "photos/no-image.png", "photos"], marks=pytest.mark.slow),
         ["worker", "--queues", "nothing", "--data", "data"],
     ],
     ids=lambda command: command[0],

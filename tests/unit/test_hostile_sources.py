@@ -87,12 +87,12 @@ def test_names_that_differ_in_case_are_two_samples(pack: Callable[[Files], bytes
 
 
 @pytest.mark.parametrize("pack", [zip_bytes, tar_bytes])
-def test_a_hundred_thousand_empty_files_are_quick(pack: Callable[[Files], bytes]) -> None:
-    content = pack({f"{number}.png": b"" for number in range(100_000)})
+def test_tens_of_thousands_of_empty_files_are_quick(pack: Callable[[Files], bytes]) -> None:
+    content = pack({f"{number}.png": b"" for number in range(40_000)})
     start = time.process_time()
     source = upload(content)
-    assert len(list(source)) == source.total == 100_000
-    assert time.process_time() - start < 20
+    assert len(list(source)) == source.total == 40_000
+    assert time.process_time() - start < 8
 
 
 def test_a_zip_whose_members_are_bombs_together_is_an_error() -> None:

@@ -133,7 +133,7 @@ def test_a_shape_that_a_gpu_has_no_room_for_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(gpu, "LARGE", set())
     with pytest.raises(InputError, match="larger GPU"):
         scan(random_rows(10), task(1))
-    scan(random_rows(10), task(1), shape=SMALL_SHAPE)
+    Scan(Rows(random_rows(10)), task(1), DEVICE, shape=SMALL_SHAPE)
 
 
 def test_rows_whose_cosines_are_known_are_counted_where_they_belong() -> None:
@@ -225,13 +225,13 @@ def test_rows_too_alike_for_the_products_precision_are_still_told_apart() -> Non
 
 
 def test_more_hits_than_there_is_room_for_change_nothing() -> None:
-    embeddings = random_rows(900)
+    embeddings = random_rows(600)
     everything = task(40, profile=HALVES)
     assert_same(scan(embeddings, everything, hits=1), scan(embeddings, everything))
 
 
 def test_how_much_is_done_at_a_time_and_in_which_order_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings = random_rows(900)
+    embeddings = random_rows(600)
     expected = scan(embeddings, task(8, 0.1, 0.6))
     for name, value in (("OFFERED", 50), ("MERGED", 7), ("BROUGHT", 100), ("SEEDED", 130)):
         monkeypatch.setattr(gpu_candidates, name, value)

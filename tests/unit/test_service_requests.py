@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -149,6 +151,16 @@ def test_a_key_is_taken_as_token_or_cookie(settings: Settings) -> None:
         assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/")
         assert client.get("/api/v1/datasets").status_code == 200
         assert_problem(client.post("/login", content="key=" + "x" * 10_000), 413)
+
+
+def test_a_server_that_has_ended_holds_no_connection(sqlite_url: str, tmp_path: Path) -> None:
+    with client_of(Settings(data=tmp_path / "data", database_url=sqlite_url)) as client:
+        tables = backend_of(client).tables
+        connection = tables._database
+        assert tables.query("SELECT 1 AS one", []) == [{"one": 1}]
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        connection.execute("SELECT 1")
+    assert not hasattr(tables, "_database")
 
 
 def test_the_same_key_sent_at_once_makes_one_object(client: Any) -> None:

@@ -533,6 +533,20 @@ def test_a_damaged_gzip_is_an_error() -> None:
         (tar_bytes({}), "holds no files"),
         (tar_gz_bytes({}), "holds no files"),
     ],
+    # The contents would not do: some hold the time.
+    ids=[
+        "nothing",
+        "text",
+        "image",
+        "text in gzip",
+        "labels alone",
+        "zip without its end",
+        "beginning of a zip",
+        "empty zip",
+        "zip of what is passed over",
+        "empty tar",
+        "empty tar.gz",
+    ],
 )
 def test_what_cannot_be_read_at_all_is_an_error_at_once(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "data.bin"
