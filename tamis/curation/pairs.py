@@ -19,6 +19,8 @@ Indices = npt.NDArray[np.int64]
 # A sample's neighbourhood is half as many samples of a random reference as a class has there: so few, and no more.
 REFERENCE, LARGEST, SMALLEST = 4096, 128, 8
 PAIRS_AT_ONCE = 2**16
+# The power of the similarity: with less the first pairs are of two classes more often, and look less alike.
+LIKENESS = 6
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class DifficultPairs:
 def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> DifficultPairs:
     """Each sample's k most similar partners, the most difficult pair first.
 
-    difficulty: the similarity, times the share of the one's neighbourhood that is not the other's, times half of one
-    less their cosine similarity in half-whitened components. classes: r + 1, from which a neighbourhood's size follows;
-    of one class no pair is difficult.
+    difficulty: the similarity's sixth power, times the share of the one's neighbourhood that is not the other's, times
+    half of one less their cosine similarity in half-whitened components. classes: r + 1, from which a neighbourhood's
+    size follows; of one class no pair is difficult.
     """
     if classes == 1:
         nothing = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -61,7 +63,7 @@ def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> Difficul
         shared = np.bitwise_count(neighbourhood[one] & neighbourhood[other]).sum(1, dtype=np.int64)
         size = np.bitwise_count(neighbourhood[one]).sum(1, dtype=np.int64)
         unlike = (1 - np.einsum("pd,pd->p", components[one], components[other])) / 2
-        difficulty[part] = np.clip(similarity[part], 0, 1) * (1 - shared / size) * np.clip(unlike, 0, 1)
+        difficulty[part] = np.clip(similarity[part], 0, 1) ** LIKENESS * (1 - shared / size) * np.clip(unlike, 0, 1)
     order = np.lexsort((b, a, -difficulty))
     return DifficultPairs(a[order], b[order], similarity[order], difficulty[order], recall)
 
