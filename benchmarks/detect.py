@@ -138,6 +138,9 @@ def _scores(pixels: Pixels, recipe: Recipe, steps: int) -> tuple[Scores, Study, 
         loss, forgotten = recorded_losses(len(pixels), recipe)
     features = embed(encoder, pixels)
     curation = tamis.curate(features, seed=seed, blends=embedded_blends(encoder, pixels, seed))
+    if curation.classes == 1:
+        # Peers of groups, and the pairs, want two at least.
+        curation = tamis.curate(features, classes=2, seed=seed, blends=embedded_blends(encoder, pixels, seed))
     unit = Rows(features).unit(slice(0, len(features))).numpy()
     study = Study(unit, curation.cluster, curation.classes, loss, forgotten, seed)
     scores: Scores = {

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tamis.curation.blends import WHITENING
 from tamis.curation.space import Whitened, sampled
+from tamis.scan.memory import Arrays, memory_budget
 from tamis.scan.nearest import alike
 from tamis.scan.rows import Rows
 
@@ -52,6 +53,10 @@ def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> Difficul
     own, partner = own[there], found.ravel()[there]
     keys = np.unique(np.minimum(own, partner) * count + np.maximum(own, partner))
     a, b = keys // count, keys % count
+    # Read once: bringing a row to length one costs more than comparing it.
+    unit = Arrays(memory_budget()).zeros((count, rows.dimension), np.float32)
+    for part in rows.blocks():
+        unit[part] = rows.unit(part).numpy()
     space = Whitened(rows, WHITENING, seed)
     components = np.concatenate([space(rows, part).numpy() for part in rows.blocks()])
     neighbourhood = _neighbourhoods(components, classes, seed)
@@ -59,7 +64,7 @@ def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> Difficul
     for start in range(0, len(a), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         one, other = a[part], b[part]
-        similarity[part] = (rows.unit(one) * rows.unit(other)).sum(1).clamp(-1, 1).numpy()
+        similarity[part] = np.clip(np.einsum("pd,pd->p", unit[one], unit[other]), -1, 1)
         shared = np.bitwise_count(neighbourhood[one] & neighbourhood[other]).sum(1, dtype=np.int64)
         size = np.bitwise_count(neighbourhood[one]).sum(1, dtype=np.int64)
         unlike = (1 - np.einsum("pd,pd->p", components[one], components[other])) / 2

@@ -18,9 +18,9 @@ Indices = npt.NDArray[np.int64]
 # With so few centres, that several beginnings are tried costs little beside all else.
 FEW, BEGINNINGS = 64, 5
 ITERATIONS = 20
-# Samples that are all compared, as that takes no minute; and of a larger index samples to learn a list from, those that
+# Samples that are all compared, as that takes seconds; and of a larger index samples to learn a list from, those that
 # measure the recall, what it must reach, and the lists that are looked into at first.
-EXACT_UP_TO, A_LIST, CHECKED, RECALL, FIRST_PROBES = 65_536, 40, 1000, 0.95, 8
+EXACT_UP_TO, A_LIST, CHECKED, RECALL, FIRST_PROBES = 16_384, 40, 1000, 0.95, 8
 # Points for each centre among which the first ones are drawn.
 POOL = 16
 
@@ -50,7 +50,7 @@ def alike(rows: Rows, k: int, seed: int) -> tuple[Indices, float]:
     if count <= EXACT_UP_TO:
         index = faiss.IndexFlatIP(rows.dimension)
     else:
-        lists = int(4 * count**0.5)
+        lists = int(2 * count**0.5)
         index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(rows.dimension),
             rows.dimension,
@@ -58,7 +58,7 @@ def alike(rows: Rows, k: int, seed: int) -> tuple[Indices, float]:
             faiss.ScalarQuantizer.QT_fp16,
             faiss.METRIC_INNER_PRODUCT,
         )
-        index.cp.min_points_per_centroid, index.cp.niter = 1, ITERATIONS
+        index.cp.min_points_per_centroid, index.cp.niter = 1, ITERATIONS // 2
         random = np.random.default_rng((seed, 6))
         index.train(rows.unit(np.sort(random.choice(count, min(count, A_LIST * lists), replace=False))).numpy())
     for part in rows.blocks():
