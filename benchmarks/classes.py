@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import MiniBatchKMeans
 
-from benchmarks.image_sets import SETS, load
+from benchmarks.image_sets import SETS, Labels, Pixels, of_each
 from benchmarks.measure import machine
 from benchmarks.mixed import train
 from tamis.curation.classes import A_CENTRE, estimate_classes
@@ -43,14 +43,12 @@ def run(
     count: images of each set at most. steps: of each encoder's training. points, dimension, clusters: of k-means.
     """
     yield "machine", machine()
-    for name in sets:
-        loaded = load(name, count)
-        if loaded is None:
-            yield name, "not installed"
-            continue
-        pixels, labels = loaded
+
+    def of_set(name: str, pixels: Pixels, labels: Labels) -> Iterator[tuple[str, Any]]:
         encoded = [embed(train(pixels, Recipe(seed=seed), steps), pixels) for seed in range(seeds)]
         yield name, _estimates(encoded, len(np.unique(labels)))
+
+    yield from of_each(sets, count, of_set)
     for classes, samples, times in MIXTURES:
         made = [mixture(classes, samples, times, seed=seed) for seed in range(seeds)]
         yield f"mixture, sizes 1 to {times}, {samples} samples", _estimates(made, classes)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 import tamis
-from benchmarks.image_sets import SETS, Labels, Pixels, load
+from benchmarks.image_sets import SETS, Labels, Pixels, of_each
 from benchmarks.measure import machine, seconds
 from benchmarks.mixed import CONDITIONS, embedded_blends, mistakes, mix, train
 from benchmarks.peers import PEERS, Study
@@ -56,16 +56,14 @@ def run(
     if sizes:
         yield from by_size(sizes, recipes, steps, count, sets)
         return
-    for name in sets:
-        loaded = load(name, count)
-        if loaded is None:
-            yield name, "not installed"
-            continue
-        pixels, labels = loaded
+
+    def of_set(name: str, pixels: Pixels, labels: Labels) -> Iterator[tuple[str, Any]]:
         for share, weight in CONDITIONS:
             found = _mixed(pixels, labels, (share, weight), recipes, steps)
             yield f"{name}, {share:.0%} mixed, weight {weight}", found
         yield from _clean(name, pixels, labels, recipes, steps)
+
+    yield from of_each(sets, count, of_set)
     yield "cost", cost()
 
 
@@ -137,10 +135,11 @@ def _scores(pixels: Pixels, recipe: Recipe, steps: int) -> tuple[Scores, Study, 
         encoder = train(pixels, recipe, steps)
         loss, forgotten = recorded_losses(len(pixels), recipe)
     features = embed(encoder, pixels)
-    curation = tamis.curate(features, seed=seed, blends=embedded_blends(encoder, pixels, seed))
+    blends = embedded_blends(encoder, pixels, seed)
+    curation = tamis.curate(features, seed=seed, blends=blends)
     if curation.classes == 1:
         # Peers of groups, and the pairs, want two at least.
-        curation = tamis.curate(features, classes=2, seed=seed, blends=embedded_blends(encoder, pixels, seed))
+        curation = tamis.curate(features, classes=2, seed=seed, blends=blends)
     unit = Rows(features).unit(slice(0, len(features))).numpy()
     study = Study(unit, curation.cluster, curation.classes, loss, forgotten, seed)
     scores: Scores = {

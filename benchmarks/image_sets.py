@@ -9,8 +9,9 @@ import json
 import shutil
 import string
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,18 @@ def load(name: str, count: int, size: int | None = None) -> tuple[Pixels, Labels
     spec = EncoderSpec("small", size or OWN_SIZES[name])
     pixels = np.stack([spec.pixels(images[row]) for row in chosen])
     return pixels, np.unique(labels, return_inverse=True)[1][chosen]
+
+
+def of_each(
+    names: Iterable[str], count: int, work: Callable[[str, Pixels, Labels], Iterator[tuple[str, Any]]]
+) -> Iterator[tuple[str, Any]]:
+    """What `work` yields of each set, see `load`; and which are not installed."""
+    for name in names:
+        loaded = load(name, count)
+        if loaded is None:
+            yield name, "not installed"
+        else:
+            yield from work(name, *loaded)
 
 
 def emoji_files() -> Iterator[tuple[Path, str]]:

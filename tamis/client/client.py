@@ -179,7 +179,7 @@ class Client:
         return self._get(f"/curations/{curation_id}")
 
     def pairs(self, curation: str, sort: str = "-difficulty", **filters: Any) -> Iterator[dict[str, Any]]:
-        """The flagged pairs, most similar first, page after page."""
+        """The difficult pairs, page after page; sort: -difficulty, -similarity or similarity, - the highest first."""
         return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
 
     def make_manifest(

@@ -177,7 +177,7 @@ class Curation:
         return make_manifest(
             cluster=self.cluster,
             difficulty=self.difficulty,
-            pairs=self._treatable(),
+            pairs=self._for_manifest(),
             beta=self.graph.beta.value,
             strategy=strategy,
             fraction=fraction,
@@ -266,7 +266,7 @@ class Curation:
         )
         return inside
 
-    def _treatable(self) -> pa.Table:
+    def _for_manifest(self) -> pa.Table:
         """a, b, similarity, in_band: `pairs` in their order, and then what else is in the band, most similar first."""
         band, shown = self._in_band(), self.pairs.select([*LISTED, "in_band"])
         count = len(self.cluster)

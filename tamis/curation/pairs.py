@@ -53,28 +53,28 @@ def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> Difficul
     own, partner = own[there], found.ravel()[there]
     keys = np.unique(np.minimum(own, partner) * count + np.maximum(own, partner))
     a, b = keys // count, keys % count
-    # Read once: bringing a row to length one costs more than comparing it.
+    # Bringing rows to length one for each pair would cost more than comparing them.
     unit = Arrays(memory_budget()).zeros((count, rows.dimension), np.float32)
     for part in rows.blocks():
         unit[part] = rows.unit(part).numpy()
     space = Whitened(rows, WHITENING, seed)
     components = np.concatenate([space(rows, part).numpy() for part in rows.blocks()])
-    neighbourhood = _neighbourhoods(components, classes, seed)
+    neighbourhood, size = _neighbourhoods(components, classes, seed)
     similarity, difficulty = np.empty(len(a), np.float32), np.empty(len(a), np.float32)
     for start in range(0, len(a), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         one, other = a[part], b[part]
         similarity[part] = np.clip(np.einsum("pd,pd->p", unit[one], unit[other]), -1, 1)
         shared = np.bitwise_count(neighbourhood[one] & neighbourhood[other]).sum(1, dtype=np.int64)
-        size = np.bitwise_count(neighbourhood[one]).sum(1, dtype=np.int64)
         unlike = (1 - np.einsum("pd,pd->p", components[one], components[other])) / 2
         difficulty[part] = np.clip(similarity[part], 0, 1) ** LIKENESS * (1 - shared / size) * np.clip(unlike, 0, 1)
     order = np.lexsort((b, a, -difficulty))
     return DifficultPairs(a[order], b[order], similarity[order], difficulty[order], recall)
 
 
-def _neighbourhoods(components: npt.NDArray[np.float32], classes: int, seed: int) -> npt.NDArray[np.uint64]:
-    """(N, words): a bit for each sample of the reference, set where it is among the nearest to the sample."""
+def _neighbourhoods(components: npt.NDArray[np.float32], classes: int, seed: int) -> tuple[npt.NDArray[np.uint64], int]:
+    """(N, words): a bit for each sample of the reference, set where it is among the nearest to the sample; and how many
+    are set for each."""
     size = min(REFERENCE, 2 * LARGEST * classes)
     chosen = sampled(len(components), size, np.random.default_rng((seed, 5)))
     nearest = min(max(SMALLEST, round(len(chosen) / (2 * classes))), LARGEST, max(1, len(chosen) // 2))
@@ -86,4 +86,4 @@ def _neighbourhoods(components: npt.NDArray[np.float32], classes: int, seed: int
         near = np.zeros((len(products), bits.shape[1] * 8), bool)
         np.put_along_axis(near, np.argpartition(-products, nearest - 1, axis=1)[:, :nearest], True, axis=1)
         bits[part] = np.packbits(near, axis=1)
-    return bits.view(np.uint64)
+    return bits.view(np.uint64), nearest

@@ -17,7 +17,7 @@ STRIDE = tl.constexpr(1024)
 # Triton has no word for counters in a thread block's own memory, which alone is fast enough to count every pair. They
 # are declared once for the whole kernel. Adding 3 * 2^22 and a whole number, rounding down, leaves the floor of the
 # product in the sum's lower bits.
-_DECLARE = ".shared .align 1024 .b8 tamis_counts[{bytes}];\nmov.u32 $0, tamis_counts;"
+_DECLARE = ".shared .align {alignment} .b8 tamis_counts[{bytes}];\nmov.u32 $0, tamis_counts;"
 # What follows them in that memory are blocks that the copy and matrix units want to begin at a multiple of this.
 _ALIGNMENT = 1024
 _COUNT = """{{
@@ -45,8 +45,9 @@ def margin(bins: int) -> int:
 def shared_counting(bins: int) -> tuple[str, str]:
     """The instructions that declare counters in a thread block's memory, and that count one similarity."""
     scale, shift = _literal(bins / 2), _literal(_SHIFT + bins // 2 + margin(bins))
-    counters = bins + 2 * margin(bins)
-    return _DECLARE.format(bytes=-(-4 * counters // _ALIGNMENT) * _ALIGNMENT), _COUNT.format(scale=scale, shift=shift)
+    size = 4 * (bins + 2 * margin(bins))
+    declare = _DECLARE.format(alignment=_ALIGNMENT, bytes=-(-size // _ALIGNMENT) * _ALIGNMENT)
+    return declare, _COUNT.format(scale=scale, shift=shift)
 
 
 def scores(array: torch.Tensor, norms: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

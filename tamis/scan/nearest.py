@@ -33,11 +33,8 @@ def nearest(points: Points, k: int) -> tuple[Points, Indices]:
     index = _faiss().IndexFlatL2(points.shape[1])
     index.add(points)
     squares, found = index.search(points, k + 1)
-    # A point need not be the first of what is at its own place; it may even be none of the k + 1.
-    own = found == np.arange(len(points))[:, None]
-    own[~own.any(1), -1] = True
-    shape = len(points), k
-    return np.sqrt(np.maximum(squares[~own].reshape(shape), 0)), found[~own].reshape(shape)
+    others, shape = _are_others(found, np.arange(len(points))), (len(points), k)
+    return np.sqrt(np.maximum(squares[others].reshape(shape), 0)), found[others].reshape(shape)
 
 
 def alike(rows: Rows, k: int, seed: int) -> tuple[Indices, float]:
@@ -116,10 +113,16 @@ def _others(index: Any, rows: Rows, which: "slice | Indices", k: int) -> Indices
     """What is nearest to samples, without these."""
     own = np.arange(which.start, which.stop) if isinstance(which, slice) else which
     found: Indices = index.search(rows.unit(which).numpy(), k + 1)[1]
-    itself = found == own[:, None]
-    itself[~itself.any(1), -1] = True
-    others: Indices = found[~itself].reshape(len(found), k)
+    others: Indices = found[_are_others(found, own)].reshape(len(found), k)
     return others
+
+
+def _are_others(found: Indices, own: Indices) -> npt.NDArray[np.bool_]:
+    """(n, k + 1), k a row: what is not the point itself, or all but the farthest."""
+    # A point need not be the first of what is at its own place; it may even be none of the k + 1.
+    itself: npt.NDArray[np.bool_] = found == own[:, None]
+    itself[~itself.any(1), -1] = True
+    return ~itself
 
 
 def _far_apart(points: Points, k: int, begun: Points, random: np.random.Generator) -> Points:
