@@ -68,6 +68,8 @@ def curate(
         )
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
+    if found["warning"]:
+        print(f"read with care: {found['warning']}")
     if counts["equal_files"] or counts["near_duplicates"]:
         print(f"duplicates: {counts['equal_files']} by file, {counts['near_duplicates']} by similarity")
     for row in found["quarantine"]:

@@ -158,7 +158,7 @@ class Treatment:
     strategy: Annotated[Strategy, Parameter(help="Drop difficult images, or treat difficult pairs in the loss.")] = (
         "remove"
     )
-    fraction: Annotated[float | Auto, auto_or(float, "F", "Share to drop. auto: where the scores part, 8% to 20%.")] = (
+    fraction: Annotated[float | Auto, auto_or(float, "F", "Share to drop. auto: what is difficult, 0% to 20%.")] = (
         "auto"
     )
     duplicates: Annotated[Duplicates, Parameter(help="Which to drop: none, equal files, or what looks alike too.")] = (

@@ -2,7 +2,8 @@
 
 A difficult example lies between classes (Zhang et al., section 3), and so does the mean of two samples of different
 classes. Blends can be made at will and without labels, so they show where in the embedding space a sample lies if it is
-difficult. docs/detection.md compares the score with others.
+difficult. What has no sample near it has nothing to be told apart by either, so that isolation counts too.
+docs/detection.md compares the score with others.
 """
 
 from collections.abc import Callable
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 Indices = npt.NDArray[np.int64]
 
-# Samples, and blends of each kind, that every sample is compared with. Of twice as many random pairs only the half that
+# Samples that every sample is compared with, and blends of each kind. Of twice as many random pairs only the half that
 # is less alike counts: what is between two samples of one class is of that class.
-REFERENCE = 2048
-PARENTS = 2 * REFERENCE
-# Of the reference the nearest hundredth is looked at, but no fewer than five.
+REFERENCE, BLENDS = 4096, 2048
+PARENTS = 2 * BLENDS
+# Of the reference the nearest hundredth is looked at, of the blends a hundredth of each kind; but no fewer than five.
 NEAREST, FEWEST = 0.01, 5
 WHITENING = 0.5
 # Makes differences of cosines, mostly within 0.3 of zero, fill the scale from 0 to 1.
@@ -82,12 +83,15 @@ def blend_images(
 
 
 def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.NDArray[np.float32]:
-    """(N,) float32 within 0 to 1: mean cosine similarity to the nearest blends less that to the nearest samples, on a
-    logistic scale; 0.5 where both are equally near, higher is more difficult. O(N), for each sample is compared with
-    REFERENCE samples and as many blends of each kind.
+    """(N,) float32 within 0 to 1, higher is more difficult. O(N), for each sample is compared with REFERENCE samples
+    and BLENDS blends of each kind.
+
+    Samples are ordered by the mean similarity to the nearest blends, less the mean of that to the nearest sample and
+    that to the nearest hundredth of them, less the latter's cosine similarity in the embeddings as they are. The values
+    are on a logistic scale, above 0.5 for as many samples as are nearer to blends than to the nearest hundredth.
 
     Blends are midpoints of two embeddings and, where given, images that were blended and then embedded. Similarities
-    are of half-whitened components (see `tamis.curation.space`).
+    are cosines of half-whitened components (see `tamis.curation.space`).
 
     Raises InputError when the blends' embeddings have another dimension, are zero or not finite, or name rows that
     there are not.
@@ -95,23 +99,31 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
     random = np.random.default_rng((seed, 2))
     space = Whitened(rows, WHITENING, seed)
     chosen = sampled(len(rows), REFERENCE, random)
-    reference = space(rows, chosen)
-    first, second = _pairs(len(chosen), 2 * len(chosen), random)
+    components = space.components(rows, chosen)
+    reference, plain = normalize(components), space.plain(components)
+    first, second = _pairs(len(chosen), min(PARENTS, 2 * len(chosen)), random)
     used = _unlike(reference[first], reference[second])
     pool = normalize(reference[first[used]] + reference[second[used]])
     if blends is not None:
         _check(blends, rows)
         used = _unlike(space(rows, blends.first), space(rows, blends.second))
         pool = torch.cat([pool, space(Rows(blends.embeddings), used)])
-    nearest = min(max(FEWEST, round(NEAREST * len(chosen))), len(chosen) - 1)
-    score = torch.empty(len(rows))
+    of_blends = max(FEWEST, round(NEAREST * min(BLENDS, len(chosen))))
+    of_samples = min(max(FEWEST, round(NEAREST * len(chosen))), len(chosen) - 1)
+    order, nearer = torch.empty(len(rows)), torch.empty(len(rows))
     for part in rows.blocks():
-        block = space(rows, part)
+        components = space.components(rows, part)
+        block = normalize(components)
         similar = block @ reference.T
         itself = np.flatnonzero((part.start <= chosen) & (chosen < part.stop))
         similar[chosen[itself] - part.start, itself] = -torch.inf
-        score[part] = _mean_of_highest(block @ pool.T, nearest) - _mean_of_highest(similar, nearest)
-    return torch.sigmoid(SHARPNESS * score).numpy()
+        nearest = similar.topk(of_samples)
+        apart = (space.plain(components)[:, None, :] - plain[nearest.indices]).square().sum(2)
+        nearer[part] = _mean_of_highest(block @ pool.T, of_blends) - nearest.values.mean(1)
+        order[part] = nearer[part] - (nearest.values[:, 0] - nearest.values.mean(1)) / 2 + apart.mean(1) / 2
+    last = max(0, int((nearer > 0).sum()) - 1)
+    shift = nearer.sort(descending=True).values[last] - order.sort(descending=True).values[last]
+    return torch.sigmoid(SHARPNESS * (order + shift)).numpy()
 
 
 def _pairs(count: int, number: int, random: np.random.Generator) -> tuple[Indices, Indices]:

@@ -156,7 +156,8 @@ class Curation:
 
         remove: the most difficult `fraction` is dropped. margin, temperature: all are kept, and the loss treats the
         difficult pairs. combined: both, the treatment for difficult pairs among the kept.
-        fraction: share of samples to drop; `auto` is Otsu's split of the scores within 8% to 20%, or none of one class.
+        fraction: share of samples to drop; `auto` is the share of those nearer to blends than to samples, a fifth at
+            most (`auto_fraction`), whatever the score, and none of one class.
         samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
         decisions: sample index to keep (True) or drop (False); they override the strategy.
         duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
@@ -253,7 +254,7 @@ class Curation:
         }
 
     def _auto_fraction(self) -> float:
-        return 0.0 if self.classes == 1 else auto_fraction(self.difficulty)
+        return 0.0 if self.classes == 1 else auto_fraction(self._blend_score)
 
     def _in_band(self) -> ListedPairs:
         """The scan's pairs that are in the band; none where there is one class, and so no pair of two."""

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from tamis.errors import InputError
 from tamis.scan.histogram import Histogram
 
-# The paper's runs remove 8% to 20% of a training set.
-FRACTION_RANGE = 0.08, 0.20
+# The paper's runs remove 8% to 20% of a training set: no more by default, but less where less is difficult.
+MOST = 0.20
 # The score counts a sample's pairs from pos_high to this many times pos_high: among all pairs in the band these are the
 # ones alike enough to be confused. 10% to 30% is the band whose share was measured to find mixed images best.
 SCORE_WIDTH = 3.0
@@ -84,19 +84,11 @@ def band_share(
 
 
 def auto_fraction(difficulty: npt.NDArray[np.float32]) -> float:
-    """The share of samples to call difficult: where Otsu's criterion (1979) splits the scores into two groups, held to
-    the 8% to 20% that the paper's runs remove.
+    """The share of samples to call difficult: those that are nearer to blends than to samples, a fifth at most.
 
-    difficulty: (N,) float32.
+    difficulty: (N,) float32, as of `blend_score`.
     """
-    low, high = FRACTION_RANGE
-    ordered = np.sort(difficulty.astype(np.float64))[::-1]
-    count = len(ordered)
-    taken = np.arange(1, count)
-    sums = np.cumsum(ordered)[:-1]
-    rest = ordered.sum() - sums
-    between = taken * (count - taken) * (sums / taken - rest / (count - taken)) ** 2
-    return float(np.clip((np.argmax(between) + 1) / count, low, high))
+    return min(float((difficulty > 0.5).mean()), MOST)
 
 
 def most_difficult(difficulty: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:

@@ -126,7 +126,7 @@ def estimate_graph(
         n_d=round(np.count_nonzero(difficult) / classes),
         warning="",
     )
-    warning = _warning(estimate, gamma - beta)
+    warning = _warning(estimate, gamma - beta, bool(difficult.any()))
     return GraphEstimate(**{**vars(estimate), "warning": warning})
 
 
@@ -176,10 +176,12 @@ def _interval(draws: Floats) -> Interval:
     return Interval(float(draws[0]), float(low), float(high))
 
 
-def _warning(estimate: GraphEstimate, gap: Floats) -> str:
+def _warning(estimate: GraphEstimate, gap: Floats, some: bool) -> str:
     alpha, beta, gamma = estimate.alpha.value, estimate.beta.value, estimate.gamma.value
     if estimate.r == 0:
         return "The samples do not fall into classes: no pair is between two, and no sample is called difficult."
+    if not some:
+        return "No sample is nearer to blends of two samples than to samples: no sample is called difficult."
     if np.isnan(gamma):
         return "No difficult pairs between clusters were found, so gamma cannot be estimated."
     if np.isnan(alpha) or np.isnan(beta):

@@ -27,15 +27,21 @@ class Whitened:
         self._mean = sample.mean(0).float()
         variance, directions = torch.linalg.eigh(sample.T.cov(correction=0))
         kept = torch.nonzero(variance > LEAST_VARIANCE * variance[-1]).flatten()[-COMPONENTS:]
-        self._map = (directions[:, kept] * variance[kept] ** (-power / 2)).float()
+        self._scale = (variance[kept] ** (power / 2)).float()
+        self._map = (directions[:, kept] / variance[kept] ** (power / 2)).float()
 
     def __call__(self, rows: Rows, which: "slice | Indices") -> torch.Tensor:
         return normalize(self.components(rows, which))
 
     def components(self, rows: Rows, which: "slice | Indices") -> torch.Tensor:
-        """The same before they are brought to length one: with power 0, as far from each other as the unit rows are."""
+        """The same before they are brought to length one."""
         components: torch.Tensor = (rows.unit(which) - self._mean) @ self._map
         return components
+
+    def plain(self, components: torch.Tensor) -> torch.Tensor:
+        """Such components as they are without whitening: as far from each other as the unit rows are."""
+        plain: torch.Tensor = components * self._scale
+        return plain
 
 
 def sampled(count: int, size: int, random: np.random.Generator) -> Indices:

@@ -212,6 +212,15 @@ def test_of_one_class_nothing_is_difficult_and_that_is_said() -> None:
     assert stored.describe() == found.describe()
 
 
+def test_of_well_parted_classes_nothing_is_called_difficult_and_it_is_said() -> None:
+    random = np.random.default_rng(5)
+    centres = random.standard_normal((10, 64)).astype(np.float32)
+    found = tamis.curate(np.repeat(centres, 200, 0) + 0.3 * random.standard_normal((2000, 64)).astype(np.float32))
+    assert found.classes == 10
+    assert "no sample is called difficult" in found.graph.warning
+    assert found.select().description["counts"]["dropped_difficult"] == 0
+
+
 def test_noise_without_classes_is_warned_of() -> None:
     noise = np.random.default_rng(0).standard_normal((300, 400)).astype(np.float32)
     found = tamis.curate(noise, classes=3)
@@ -364,10 +373,11 @@ def test_selections_out_of_range_are_refused(curation: tamis.Curation, arguments
         curation.select(**arguments)
 
 
-def test_the_automatic_fraction_splits_two_groups_and_stays_in_range() -> None:
+def test_the_automatic_fraction_is_what_is_nearer_to_blends_and_a_fifth_at_most() -> None:
     scores = np.r_[np.full(880, 0.1), np.full(120, 0.9)].astype(np.float32)
     assert auto_fraction(scores) == pytest.approx(0.12)
-    assert auto_fraction(np.r_[np.zeros(999), 1].astype(np.float32)) == 0.08
+    assert auto_fraction(np.r_[np.full(999, 0.4), 0.6].astype(np.float32)) == pytest.approx(0.001)
+    assert auto_fraction(np.full(10, 0.5, np.float32)) == 0
     assert auto_fraction(np.r_[np.zeros(10), np.ones(990)].astype(np.float32)) == 0.20
 
 
