@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import machine, seconds
-from tamis.device import repeatable_convolutions, resolve_device
+from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.spec import EncoderSpec
 from trainer.recipe import Recipe
@@ -53,7 +53,7 @@ def _alone(spec: EncoderSpec, batch_size: int, device: torch.device) -> float:
 
     def passes(number: int) -> None:
         for _ in range(number):
-            with repeatable_convolutions(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with repeatable_convolutions(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
                 loss = encoder(views).square().mean()
             loss.backward()
         _wait(device)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tamis.checkpoint import Checkpoint
-from tamis.device import repeatable_convolutions, resolve_device
+from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import Encoder, build_encoder
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
@@ -58,8 +58,8 @@ def train_simclr(
     after the last, the loss being the mean since the last call.
 
     All chance comes from (seed, step), so a run that goes on from a checkpoint ends with the same bits as one that
-    was never interrupted, on one machine; a checkpoint of other settings or images is passed over. On CUDA the encoder
-    runs in bfloat16; on a CPU in float32.
+    was never interrupted, on one machine; a checkpoint of other settings or images is passed over. The encoder runs in
+    bfloat16 where that is faster (`has_bf16`), else in float32.
     Raises InputError when fewer than 4 samples are kept, TamisError when the loss is no longer finite.
     """
     kept, share = _drawn(len(images), keep, weight)
@@ -91,6 +91,7 @@ def train_simclr(
     encoder = learner.encoder.eval()
     encoder.trained = {
         "device": resolve_device(device).type,
+        "precision": "bfloat16" if has_bf16(resolve_device(device)) else "float32",
         "steps": total,
         "batch_size": min(recipe.batch_size, len(kept)),
         "loss": recipe.loss,
@@ -104,6 +105,7 @@ class Learner:
 
     def __init__(self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int) -> None:
         self._recipe, self._device, self._total = recipe, device, total
+        self._bf16 = has_bf16(device)
         self._loss = InfoNCE(recipe.temperature) if recipe.loss == "infonce" else Spectral()
         self.encoder = build_encoder(spec, recipe.seed).to(device).train()
         self._head = _projection_head(self.encoder.dimension, recipe).to(device).train()
@@ -125,7 +127,7 @@ class Learner:
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         with repeatable_convolutions():
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
                 z1, z2 = self._head(self.encoder(views)).float().chunk(2)
             treated = [torch.from_numpy(values).to(device) for values in difficult or ()]
             loss = self._loss(z1, z2, *treated)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from tamis.device import resolve_device
+from tamis.device import has_bf16, resolve_device
 from tamis.encoders.encoder import Encoder, encoder_bytes, fingerprint, with_views
 from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import Embedder
@@ -47,7 +47,8 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
     """Trains the `simclr` encoder on a data set's images, unless that was done; returns its key.
 
     checkpoint: the key under which an interrupted training is kept. The key of the encoder is determined by the images,
-    the network, the length, the seed and the kind of device, which together determine its weights on one machine.
+    the network, the length, the seed, the kind of device and the precision, which together determine its weights on one
+    machine.
     """
     device = resolve_device(place.device_for(request.device))
     spec = choose_spec(
@@ -61,6 +62,7 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
         "steps": recipe.steps_for(dataset.samples),
         "seed": request.seed,
         "device": device.type,
+        "bf16": has_bf16(device),
     }
     key = encoder_place(hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest())
     if place.objects.exists(key):
