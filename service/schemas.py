@@ -107,6 +107,9 @@ class NewTraining(Request):
     batch_size: int | None = Field(None, ge=4, le=65_536)
     loss: Literal["infonce", "spectral"] = "infonce"
     baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
+    flags: Literal["curated", "listed", "online"] = Field(
+        "curated", description="What tells the pairs to treat: the band of the manifest, its list, or the batch."
+    )
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")

@@ -23,9 +23,9 @@ from tamis.manifest import read_manifest
 from tamis.progress import Progress
 from tamis.sources import Refused, open_source
 from trainer.data import Find, ImageSet, usable
-from trainer.pairs import manifest_pairs
+from trainer.flags import manifest_flags
 from trainer.probe import Probe, linear_probe
-from trainer.recipe import Recipe
+from trainer.recipe import FlagSource, Recipe
 from trainer.simclr import OnMetrics, train_simclr
 
 BASELINE = "baseline"
@@ -90,6 +90,7 @@ def train_manifest(
     steps: int | None = None,
     batch_size: int | None = None,
     baseline: bool = False,
+    flags: FlagSource = "curated",
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
@@ -100,8 +101,9 @@ def train_manifest(
     """Trains one arm of a manifest and probes it; writes encoder.pt and result.json into `out` (made if absent).
 
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
-    baseline: all samples alike instead, in equally many steps. images, find: see `ImageSet.from_manifest`.
-    architecture, image_size: see `choose_spec`. epochs to batch_size: see `Recipe`.
+    flags: what tells which pairs these are, see `trainer/flags.py`. baseline: all samples alike instead, in equally
+    many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`. epochs to
+    batch_size: see `Recipe`.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
     Raises InputError for a manifest, images or settings that cannot be trained on.
     """
@@ -129,7 +131,7 @@ def train_manifest(
         pixels,
         spec,
         recipe,
-        pairs=None if baseline else manifest_pairs(manifest, pixels.sample_ids),
+        flags=None if baseline else manifest_flags(manifest, flags),
         keep=keep,
         weight=weight,
         device=device,

@@ -22,7 +22,7 @@ from tamis.errors import (
     QuotaError,
     TamisError,
 )
-from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
+from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
 from tamis.progress import Progress
 
 JobProgress = Callable[[dict[str, Any]], None]
@@ -204,10 +204,11 @@ class Client:
         return self.download(row["id"], directory)
 
     def download(self, manifest: str, directory: str | Path) -> Path:
-        """Downloads a finished manifest's three files."""
+        """Downloads a finished manifest's files."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (SAMPLES, PAIRS, DESCRIPTION):
+        treats = FEATURES in self._get(f"/manifests/{manifest}")["files"]
+        for name in (SAMPLES, PAIRS, *[FEATURES] * treats, DESCRIPTION):
             partial = folder / f".{name}.partial"
             self._retried(lambda name=name, partial=partial: self._fetch(f"/manifests/{manifest}/{name}", partial))  # type: ignore[misc]
             partial.replace(folder / name)

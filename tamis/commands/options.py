@@ -14,7 +14,7 @@ from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, ch
 from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
-from trainer.recipe import Loss, Recipe
+from trainer.recipe import FlagSource, Loss, Recipe
 
 Result: TypeAlias = dict[str, Any] | None
 
@@ -175,6 +175,9 @@ class Training:
     """How an arm of a manifest is trained."""
 
     baseline: Annotated[bool, flag("Ignore the manifest's flags: the control arm.", TRAINING)] = False
+    flags: Annotated[
+        FlagSource, Parameter(help="What tells the pairs to treat: the band of the manifest, its list, or the batch.")
+    ] = "curated"
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias, get_args
 from tamis.errors import InputError
 
 Score: TypeAlias = Literal["blend", "band"]
-Strategy: TypeAlias = Literal["remove", "margin", "temperature", "combined"]
+Strategy: TypeAlias = Literal["remove", "margin", "temperature", "combined", "auto"]
 Duplicates: TypeAlias = Literal["keep", "exact", "near"]
 SCORES, STRATEGIES, DUPLICATES = get_args(Score), get_args(Strategy), get_args(Duplicates)
 
