@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tamis.curation.asked import Duplicates, Score, Strategy, check_curation
+from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation
 from tamis.encoders.names import MAX_SIZE, MAX_VIEWS, MIN_SIZE, Architecture, encoder_forms
 from tamis.ingest.images import THUMBNAIL_SIZES
 
@@ -86,7 +86,7 @@ class NewCuration(Request):
 
 
 class NewManifest(Request):
-    strategy: Strategy = "remove"
+    strategy: Strategy = STRATEGY
     fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     duplicates: Duplicates = Field(
         "keep", description="exact drops all but the first of equal files, near those that look alike as well."

@@ -183,17 +183,17 @@ class Client:
         return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
 
     def make_manifest(
-        self, curation: str, strategy: str = "remove", fraction: str | float = "auto", duplicates: str = "keep"
+        self, curation: str, strategy: str | None = None, fraction: str | float = "auto", duplicates: str = "keep"
     ) -> dict[str, Any]:
-        """Asks for a manifest of a finished curation; returns it queued."""
-        asked = {"strategy": strategy, "fraction": fraction, "duplicates": duplicates}
+        """Asks for a manifest of a finished curation, by default of the server's strategy; returns it queued."""
+        asked = {"fraction": fraction, "duplicates": duplicates, **({"strategy": strategy} if strategy else {})}
         return self._create(f"/curations/{curation}/manifests", asked)
 
     def manifest(
         self,
         curation: str,
         directory: str | Path,
-        strategy: str = "remove",
+        strategy: str | None = None,
         fraction: str | float = "auto",
         progress: JobProgress | None = None,
         duplicates: str = "keep",

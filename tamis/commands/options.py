@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from tamis.commands.groups import DIFFICULTY, ENCODER, MANIFEST, ON_SERVER, RUNNING, TRAINING, WHAT
-from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, check_selection
+from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation, check_selection
 from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
@@ -155,9 +155,9 @@ class Difficulty:
 class Treatment:
     """What is done about the difficult."""
 
-    strategy: Annotated[Strategy, Parameter(help="Drop difficult images, or treat difficult pairs in the loss.")] = (
-        "remove"
-    )
+    strategy: Annotated[
+        Strategy, Parameter(help="Drop difficult images, treat difficult pairs in the loss, or auto: what pays.")
+    ] = STRATEGY
     fraction: Annotated[float | Auto, auto_or(float, "F", "Share to drop. auto: where the scores part, 8% to 20%.")] = (
         "auto"
     )

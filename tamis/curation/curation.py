@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.checkpoint import Checkpoint
-from tamis.curation.asked import check_curation, check_selection
+from tamis.curation.asked import STRATEGY, check_curation, check_selection
 from tamis.curation.blends import Blends
 from tamis.curation.difficulty import (
     Thresholds,
@@ -145,7 +145,7 @@ class Curation:
 
     def select(
         self,
-        strategy: str = "remove",
+        strategy: str = STRATEGY,
         fraction: float | Literal["auto"] = "auto",
         *,
         samples: SampleTable | None = None,
