@@ -55,6 +55,10 @@ def _known_device(_: Any, value: str) -> None:
 Auto: TypeAlias = Literal["auto"]
 Source = Annotated[str, Parameter(help=f"{SOURCES}, or s3://BUCKET/PREFIX.", group=WHAT)]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], metavar="DIR", help="Folder of the manifest.", group=WHAT)]
+Test = Annotated[
+    str | None,
+    Parameter(help="Labelled images that no encoder sees, for the probe.", metavar="SOURCE", group=WHAT),
+]
 Seed = Annotated[int, Parameter(help="Of all chance.", metavar="S", validator=number(0, MAX_SEED), group=RUNNING)]
 Quiet = Annotated[bool, flag("No progress on standard error.")]
 Device = Annotated[

@@ -1,6 +1,5 @@
 """The trainer: interrupted and taken up it ends in the same bits, and it trains on what the manifest says."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet
 from trainer.flags import Listed
 from trainer.pairs import DifficultPairs
-from trainer.probe import linear_probe, wilson_interval
 from trainer.recipe import Recipe
 from trainer.simclr import _batches, train_simclr
 
@@ -219,30 +217,3 @@ def test_an_augmentation_that_changes_nothing_changes_nothing() -> None:
     pixels = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     nothing = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
     assert torch.allclose(augment(pixels, nothing, torch.Generator()), pixels / 255, atol=1e-5)
-
-
-def test_the_probe_reads_separable_labels_and_splits_by_hash_alone() -> None:
-    random = np.random.default_rng(0)
-    codes = random.integers(0, 3, 300)
-    features = (np.eye(3)[codes] * 4 + random.normal(size=(300, 3))).astype(np.float32)
-    sha256 = [hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(300)]
-    labels = [f"class {code}" for code in codes]
-    probe = linear_probe(features, labels, sha256)
-    assert probe is not None
-    assert probe.accuracy > 0.9
-    assert (probe.low, probe.high) == wilson_interval(round(probe.accuracy * probe.test), probe.test)
-    assert probe.train + probe.test == 300
-    assert 35 < probe.test < 85
-    order = random.permutation(300)
-    assert linear_probe(features[order], [labels[n] for n in order], [sha256[n] for n in order]) == probe
-
-
-def test_no_probe_without_two_labels_of_five_samples() -> None:
-    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    sha256 = [hashlib.sha256(bytes([n])).hexdigest() for n in range(60)]
-    assert linear_probe(features, [None] * 60, sha256) is None
-    assert linear_probe(features, ["a"] * 60, sha256) is None
-    assert linear_probe(features, ["a"] * 56 + ["b"] * 4, sha256) is None
-    some = linear_probe(features, ["a"] * 20 + ["b"] * 20 + ["c"] * 4 + [None] * 16, sha256)
-    assert some is not None
-    assert (some.classes, some.train + some.test) == (2, 40)
