@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tamis.curation.asked import Duplicates, Score, Strategy, check_curation
+from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation
 from tamis.encoders.names import MAX_SIZE, MAX_VIEWS, MIN_SIZE, Architecture, encoder_forms
 from tamis.ingest.images import THUMBNAIL_SIZES
 
@@ -86,7 +86,7 @@ class NewCuration(Request):
 
 
 class NewManifest(Request):
-    strategy: Strategy = "remove"
+    strategy: Strategy = STRATEGY
     fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     duplicates: Duplicates = Field(
         "keep", description="exact drops all but the first of equal files, near those that look alike as well."
@@ -107,6 +107,9 @@ class NewTraining(Request):
     batch_size: int | None = Field(None, ge=4, le=65_536)
     loss: Literal["infonce", "spectral"] = "infonce"
     baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
+    flags: Literal["curated", "listed", "online"] = Field(
+        "curated", description="What tells the pairs to treat: the band of the manifest, its list, or the batch."
+    )
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")

@@ -1,22 +1,28 @@
-"""The manifest: the contract between curation and training, a folder of two Parquet tables and one JSON file.
+"""The manifest: the contract between curation and training, a folder of two Parquet tables and one JSON file, and of
+features where pairs are treated in the loss.
 
 The same inputs give the same bytes, so a manifest is addressed by its content and can be compared with `cmp`.
 """
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.errors import InputError
 from tamis.version import __version__
 
-FORMAT_VERSION = 1
-SAMPLES, PAIRS, DESCRIPTION = "samples.parquet", "pairs.parquet", "manifest.json"
+FORMAT_VERSION = 2
+# The first had no features.
+READ_VERSIONS = (1, 2)
+SAMPLES, PAIRS, FEATURES, DESCRIPTION = "samples.parquet", "pairs.parquet", "features.npy", "manifest.json"
 
 REASONS = ("kept", "difficult", "duplicate", "decision", "undecodable")
 
@@ -55,21 +61,30 @@ class Manifest:
     pairs: one row a pair of kept samples, `PAIRS_SCHEMA`: the difficult ones in their order, then what else is in the
         band. `margin` is added to the pair's similarity in the loss, `temperature` multiplies the base temperature;
         0 and 1, which change nothing, outside the band.
-    description: provenance and parameters, JSON values only; `manifest.json` is this plus the tables' hashes.
+    description: provenance and parameters, JSON values only; `manifest.json` is this plus the tables' hashes. `band`,
+        where pairs are treated: `sim_low` and `sim_high`, between which the product of two rows of `features` lies if
+        the two samples are a difficult pair, and the `margin` and `temperature` of all such pairs.
+    features: (N, d) float16 of length one, a row a sample, where pairs are treated.
     """
 
     samples: pa.Table
     pairs: pa.Table
     description: dict[str, Any]
+    features: npt.NDArray[np.float16] | None = None
 
     def write(self, directory: str | Path) -> Path:
-        """Writes the three files into `directory` (made if absent), the JSON last; returns the directory."""
+        """Writes the files into `directory` (made if absent), the JSON last; returns the directory.
+
+        Features of an earlier manifest there are removed.
+        """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.files().items():
             partial = folder / f".{name}.partial"
             partial.write_bytes(content)
             partial.replace(folder / name)
+        if self.features is None:
+            (folder / FEATURES).unlink(missing_ok=True)
         return folder
 
     def files(self) -> dict[str, bytes]:
@@ -78,6 +93,7 @@ class Manifest:
         tables = {
             SAMPLES: table_bytes(self.samples, SAMPLES_SCHEMA, provenance),
             PAIRS: table_bytes(self.pairs, PAIRS_SCHEMA, provenance),
+            **({} if self.features is None else {FEATURES: npy_bytes(self.features)}),
         }
         hashes = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in tables.items()}
         return {**tables, DESCRIPTION: _json({**provenance, "tables": hashes}, indent=2)}
@@ -99,18 +115,20 @@ def read_manifest(directory: str | Path) -> Manifest:
         description.pop("tamis_version", None)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{folder / DESCRIPTION} is not a manifest description ({error}).") from error
-    if version != FORMAT_VERSION:
-        raise InputError(f"{folder} has manifest format {version}; this version reads {FORMAT_VERSION}.")
-    for name in (SAMPLES, PAIRS):
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != hashes.get(name):
+    if version not in READ_VERSIONS:
+        raise InputError(f"{folder} has manifest format {version}; this version reads up to {FORMAT_VERSION}.")
+    for name in (SAMPLES, PAIRS, FEATURES)[: 3 if FEATURES in hashes else 2]:
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != hashes.get(name):
             raise InputError(
-                f"{folder / name} does not match the hash in {DESCRIPTION}.", "Download or write the manifest again."
+                f"{file} does not match the hash in {DESCRIPTION}.", "Download or write the manifest again."
             )
     samples, pairs = pq.read_table(folder / SAMPLES), pq.read_table(folder / PAIRS)
     return Manifest(
         samples=samples.cast(SAMPLES_SCHEMA).replace_schema_metadata(),
         pairs=pairs.cast(PAIRS_SCHEMA).replace_schema_metadata(),
         description=description,
+        features=_features(folder / FEATURES, samples.num_rows) if FEATURES in hashes else None,
     )
 
 
@@ -123,6 +141,28 @@ def table_bytes(table: pa.Table, schema: pa.Schema, provenance: dict[str, Any]) 
         compression="zstd",
     )
     return bytes(sink.getvalue())
+
+
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """The array as the content of an .npy file."""
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    return sink.getvalue()
+
+
+def _features(file: Path, samples: int) -> npt.NDArray[np.float16]:
+    try:
+        features: npt.NDArray[np.float16] = np.load(file, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{file} holds no array ({error}).", "Write the manifest again.") from error
+    if features.dtype != np.float16 or features.ndim != 2 or len(features) != samples:
+        raise InputError(
+            f"{file} holds {features.dtype} of shape {features.shape} for {samples} samples.",
+            "It is to hold float16, a row a sample: write the manifest again.",
+        )
+    if not np.isfinite(features).all():
+        raise InputError(f"{file} holds values that are not finite.", "Write the manifest again.")
+    return features
 
 
 def _json(value: Any, indent: int | None = None) -> bytes:

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias, get_args
 from tamis.errors import InputError
 
 Loss: TypeAlias = Literal["infonce", "spectral"]
-LOSSES = get_args(Loss)
+FlagSource: TypeAlias = Literal["curated", "listed", "online"]
+LOSSES, FLAG_SOURCES = get_args(Loss), get_args(FlagSource)
 MIN_SAMPLES = 4
 # Where no number of epochs is given, these bound it.
 MIN_EPOCHS, MAX_EPOCHS = 10, 200

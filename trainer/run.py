@@ -1,6 +1,5 @@
 """Whole trainings: an arm of a manifest, and the probe of what came out."""
 
-import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -8,35 +7,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from tamis.checkpoint import Checkpoint, FileCheckpoint
 from tamis.device import resolve_device
-from tamis.encoders.encoder import encoder_bytes, fingerprint
+from tamis.encoders.encoder import Encoder, encoder_bytes, fingerprint
 from tamis.encoders.files import load_encoder
-from tamis.encoders.inference import Embedder, embed
+from tamis.encoders.inference import embed
 from tamis.encoders.spec import choose_spec
-from tamis.errors import InputError
-from tamis.ingest.images import decode
 from tamis.manifest import read_manifest
 from tamis.progress import Progress
-from tamis.sources import Refused, open_source
 from trainer.data import Find, ImageSet, usable
-from trainer.pairs import manifest_pairs
-from trainer.probe import Probe, linear_probe
-from trainer.recipe import Recipe
+from trainer.flags import manifest_flags
+from trainer.labelled import check_labels, embed_source
+from trainer.probe import Labelled, Probe, probe, probe_split
+from trainer.recipe import FlagSource, Recipe
 from trainer.simclr import OnMetrics, train_simclr
 
 BASELINE = "baseline"
-EMBED_BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class TrainingResult:
     """What a training came to.
 
-    probe: of all labelled samples of the manifest, removed ones too; None without labels. steps, epochs: as trained.
+    probe: trained on all labelled samples of the manifest, removed ones too, and tested on the test source, or on a
+    fifth of them that is held out; None without labels. steps, epochs: as trained.
     samples: that were trained on. loss: the mean over the last steps. encoder: its file. seconds: of training alone.
     arm: the manifest's strategy, or `baseline`.
     """
@@ -89,7 +84,9 @@ def train_manifest(
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
+    test: str | Path | None = None,
     baseline: bool = False,
+    flags: FlagSource = "curated",
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
@@ -100,14 +97,18 @@ def train_manifest(
     """Trains one arm of a manifest and probes it; writes encoder.pt and result.json into `out` (made if absent).
 
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
-    baseline: all samples alike instead, in equally many steps. images, find: see `ImageSet.from_manifest`.
-    architecture, image_size: see `choose_spec`. epochs to batch_size: see `Recipe`.
+    flags: what tells which pairs these are, see `trainer/flags.py`. baseline: all samples alike instead, in equally
+    many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`. epochs to
+    batch_size: see `Recipe`.
+    test: labelled images that the encoder never sees, for the probe.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
-    Raises InputError for a manifest, images or settings that cannot be trained on.
+    Raises InputError for a manifest, images or settings that cannot be trained on, and a test source without labels.
     """
     size = {} if batch_size is None else {"batch_size": batch_size}
     recipe = Recipe(epochs=epochs, steps=steps, loss=loss, seed=seed, **size)
     manifest = read_manifest(manifest_dir)
+    if test is not None:
+        check_labels(test)
     samples = usable(manifest)
     sides = samples["width"].to_numpy(), samples["height"].to_numpy()
     spec = choose_spec(*sides, device=resolve_device(device).type, architecture=architecture, size=image_size)
@@ -129,7 +130,7 @@ def train_manifest(
         pixels,
         spec,
         recipe,
-        pairs=None if baseline else manifest_pairs(manifest, pixels.sample_ids),
+        flags=None if baseline else manifest_flags(manifest, flags),
         keep=keep,
         weight=weight,
         device=device,
@@ -141,13 +142,14 @@ def train_manifest(
     path = out / "encoder.pt"
     path.write_bytes(encoder_bytes(encoder))
     features = embed(encoder, pixels.pixels, device)
+    own_labels = Labelled(features, samples["label"].to_pylist(), samples["sha256"].to_pylist())
     result = TrainingResult(
         arm=BASELINE if baseline else str(manifest.description["strategy"]),
         samples=int((keep & (weight > 0)).sum()),
         epochs=recipe.epochs_for(len(pixels)),
         steps=recipe.steps_for(len(pixels)),
         loss=last["loss"],
-        probe=linear_probe(features, samples["label"].to_pylist(), samples["sha256"].to_pylist()),
+        probe=_probed(own_labels, test, encoder, device),
         encoder=path,
         encoder_fingerprint=fingerprint(encoder),
         seed=seed,
@@ -163,53 +165,37 @@ def probe_checkpoint(
     source: str | Path,
     progress: Progress | None = None,
     *,
+    test: str | Path | None = None,
     device: str = "auto",
     allow_torchscript: bool = False,
 ) -> ProbeResult:
-    """The linear probe of an encoder on a labelled source.
+    """The probe of an encoder on a labelled source, tested on another, or on a fifth of it that is held out.
 
-    progress(done, total) counts images; total is 0 where the source does not know. Files that are no image are
-    skipped. Raises InputError for what is no encoder or no source, or when no image is left.
+    progress, and what is raised: see `embed_source`. Raises InputError for what is no encoder, and for a test source
+    without labels.
     """
+    if test is not None:
+        check_labels(test)
     encoder = load_encoder(checkpoint, allow_torchscript=allow_torchscript)
-    embedder = Embedder.of(encoder, device)
-    entries = open_source(source)
-    features: list[npt.NDArray[np.float32]] = []
-    labels: list[str | None] = []
-    sha256: list[str] = []
-    block: list[npt.NDArray[np.uint8]] = []
-    skipped = 0
-    for done, entry in enumerate(entries, 1):
-        if isinstance(entry, Refused) or (image := _decoded(entry.data)) is None:
-            skipped += 1
-        else:
-            block.append(encoder.spec.pixels(image))
-            labels.append(entry.label)
-            sha256.append(hashlib.sha256(entry.data).hexdigest())
-        if len(block) == EMBED_BLOCK:
-            features.append(embedder.of_pixels(np.stack(block)))
-            block.clear()
-        if progress is not None:
-            progress(done, entries.total or 0)
-    if block:
-        features.append(embedder.of_pixels(np.stack(block)))
-    if not features:
-        raise InputError(f"{source} holds no image that can be decoded.", "Give a folder or archive of images.")
-    probe = linear_probe(np.concatenate(features), labels, sha256)
-    return ProbeResult(probe, len(labels), skipped, fingerprint(encoder))
+    own, skipped = embed_source(encoder, source, device, progress)
+    return ProbeResult(_probed(own, test, encoder, device), len(own.labels), skipped, fingerprint(encoder))
 
 
-def _decoded(data: bytes) -> Image.Image | None:
-    try:
-        return decode(data)
-    except InputError:
-        return None
+def _probed(own: Labelled, test: str | Path | None, encoder: Encoder, device: str) -> Probe | None:
+    if test is None:
+        return probe_split(own, device)
+    return probe(own, embed_source(encoder, test, device)[0], device)
 
 
 def _describe(probe: Probe | None) -> str:
     if probe is None:
-        return "no linear probe, for it takes two labels with 5 images each"
+        return "no probe, for it takes two labels with 5 images each, in training and test alike"
+    fewer = ", ".join(
+        f"{float(share):.0%} {found.accuracy:.1%} and {found.nearest:.1%}"
+        for share, found in probe.fewer_labels.items()
+    )
     return (
         f"linear probe {probe.accuracy:.1%} (95% interval {probe.low:.1%} to {probe.high:.1%}, "
-        f"{probe.test} held-out images, {probe.classes} classes)"
+        f"{probe.test} test images, {probe.classes} classes), 20 nearest neighbours {probe.nearest:.1%}; "
+        f"by share of the labels: {fewer}"
     )

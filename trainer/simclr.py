@@ -24,7 +24,7 @@ from tamis.losses import InfoNCE, Spectral
 from tamis.progress import Progress
 from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet
-from trainer.pairs import DifficultPairs
+from trainer.flags import Flags
 from trainer.recipe import MIN_SAMPLES, Recipe
 
 OnMetrics: TypeAlias = Callable[[int, dict[str, float]], None]
@@ -42,7 +42,7 @@ def train_simclr(
     spec: EncoderSpec,
     recipe: Recipe,
     *,
-    pairs: DifficultPairs | None = None,
+    flags: Flags | None = None,
     keep: npt.NDArray[np.bool_] | None = None,
     weight: npt.NDArray[np.float32] | None = None,
     device: str = "auto",
@@ -52,7 +52,7 @@ def train_simclr(
 ) -> Encoder:
     """Trains an encoder; returns it in evaluation mode, on the device.
 
-    pairs: difficult pairs, treated in the loss. keep: (N,) the samples to train on. weight: (N,) how often each is
+    flags: which pairs the loss treats. keep: (N,) the samples to train on. weight: (N,) how often each is
     drawn relative to the others; with equal weights every pass shows each sample once. progress(done, total) is called
     after every step and may raise to cancel. on_metrics(step, {"loss", "learning_rate"}) is called every 10 steps and
     after the last, the loss being the mean since the last call.
@@ -64,16 +64,15 @@ def train_simclr(
     """
     kept, share = _drawn(len(images), keep, weight)
     total = recipe.steps_for(len(images))
-    learner = Learner(spec, recipe, resolve_device(device), total)
-    settings = _settings_hash(images, spec, recipe, total, kept, share, pairs)
+    learner = Learner(spec, recipe, resolve_device(device), total, flags)
+    settings = _settings_hash(images, spec, recipe, total, kept, share, flags)
     first = learner.restore(checkpoint.load(), settings) if checkpoint is not None else 0
     batches = _batches(kept, share, min(recipe.batch_size, len(kept)), recipe.seed, first)
     losses: list[torch.Tensor] = []
     save_cost, saved_at = 0.0, time.monotonic()
     for step in range(first + 1, total + 1):
         indices = next(batches)
-        difficult = None if pairs is None else pairs.in_batch(indices)
-        losses.append(learner.learn(step, images.pixels[indices], difficult))
+        losses.append(learner.learn(step, images.pixels[indices], indices))
         if step % REPORT_EVERY == 0 or step == total:
             loss = float(torch.stack(losses).mean())
             losses.clear()
@@ -103,9 +102,12 @@ def train_simclr(
 class Learner:
     """Encoder, projection head and optimiser: what a checkpoint holds."""
 
-    def __init__(self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int) -> None:
+    def __init__(
+        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+    ) -> None:
         self._recipe, self._device, self._total = recipe, device, total
         self._bf16 = has_bf16(device)
+        self._flagged = None if flags is None else flags.on(device)
         self._loss = InfoNCE(recipe.temperature) if recipe.loss == "infonce" else Spectral()
         self.encoder = build_encoder(spec, recipe.seed).to(device).train()
         self._head = _projection_head(self.encoder.dimension, recipe).to(device).train()
@@ -118,8 +120,8 @@ class Learner:
             lr=recipe.learning_rate,
         )
 
-    def learn(self, step: int, pixels: npt.NDArray[np.uint8], difficult: tuple[npt.NDArray[Any], ...] | None) -> Any:
-        """One optimiser step, counted from 1; returns its loss, still on the device."""
+    def learn(self, step: int, pixels: npt.NDArray[np.uint8], indices: Indices) -> Any:
+        """One optimiser step, counted from 1, on the samples `indices`; returns its loss, still on the device."""
         device = self._device
         generator = torch.Generator(device).manual_seed(_seed(self._recipe.seed, step))
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
@@ -128,8 +130,9 @@ class Learner:
             group["lr"] = self.learning_rate(step)
         with repeatable_convolutions():
             with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-                z1, z2 = self._head(self.encoder(views)).float().chunk(2)
-            treated = [torch.from_numpy(values).to(device) for values in difficult or ()]
+                features = self.encoder(views)
+                z1, z2 = self._head(features).float().chunk(2)
+            treated = () if self._flagged is None else self._flagged(indices, features.view(2, len(indices), -1))
             loss = self._loss(z1, z2, *treated)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -229,10 +232,10 @@ def _settings_hash(
     total: int,
     kept: Indices,
     weights: npt.NDArray[np.float64],
-    pairs: DifficultPairs | None,
+    flags: Flags | None,
 ) -> str:
-    digest = hashlib.sha256(json.dumps([asdict(spec), asdict(recipe), total, images.sample_ids]).encode())
-    treated = () if pairs is None else (pairs.a, pairs.b, pairs.margin, pairs.temperature)
-    for array in (kept, weights, *treated):
+    treated = None if flags is None else flags.digest()
+    digest = hashlib.sha256(json.dumps([asdict(spec), asdict(recipe), total, images.sample_ids, treated]).encode())
+    for array in (kept, weights):
         digest.update(array.tobytes())
     return digest.hexdigest()

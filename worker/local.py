@@ -49,7 +49,7 @@ def curate_source(
     pos_low: float = 0.95,
     neighbours: int = 64,
     score: str = "blend",
-    strategy: str = "remove",
+    strategy: str = Treatment.strategy,
     fraction: float | Literal["auto"] = "auto",
     duplicates: str = "keep",
     seed: int = 0,

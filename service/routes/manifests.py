@@ -28,7 +28,7 @@ from service.routes.common import (
 )
 from service.views import found, manifest_view
 from tamis.errors import ConflictError, NotFoundError
-from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
+from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
 from tamis.store.objects import PART, Objects
 from tamis.store.schema import Curation, Manifest, new_id
 
@@ -37,6 +37,7 @@ router = APIRouter(tags=["manifests"])
 MEDIA_TYPES = {
     SAMPLES: "application/vnd.apache.parquet",
     PAIRS: "application/vnd.apache.parquet",
+    FEATURES: "application/octet-stream",
     DESCRIPTION: "application/json",
 }
 # Eighteen digits fit any file, and any integer type on the way.
@@ -87,7 +88,7 @@ def manifest_events(manifest_id: str, request: Request, backend: BackendDep) -> 
 
 @router.get("/manifests/{manifest_id}/{name}", response_class=Response)
 def download(manifest_id: str, name: str, request: Request, backend: BackendDep) -> Response:
-    """samples.parquet, pairs.parquet or manifest.json.
+    """samples.parquet, pairs.parquet, manifest.json, or features.npy where pairs are treated in the loss.
 
     Honours Range, If-Range, If-None-Match; the ETag is its SHA-256.
     """
@@ -129,7 +130,10 @@ def _sha256(backend: Backend, prefix: str, name: str) -> str:
     description = backend.objects.get(f"{prefix}/{DESCRIPTION}")
     if name == DESCRIPTION:
         return hashlib.sha256(description).hexdigest()
-    return str(json.loads(description)["tables"][name]["sha256"])
+    tables = json.loads(description)["tables"]
+    if name not in tables:
+        raise NotFoundError(f"This manifest has no file {name!r}.", f"It has {', '.join((*tables, DESCRIPTION))}.")
+    return str(tables[name]["sha256"])
 
 
 def _pieces(objects: Objects, key: str, start: int, end: int) -> Iterator[bytes]:

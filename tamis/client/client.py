@@ -22,7 +22,7 @@ from tamis.errors import (
     QuotaError,
     TamisError,
 )
-from tamis.manifest import DESCRIPTION, PAIRS, SAMPLES
+from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
 from tamis.progress import Progress
 
 JobProgress = Callable[[dict[str, Any]], None]
@@ -183,17 +183,17 @@ class Client:
         return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
 
     def make_manifest(
-        self, curation: str, strategy: str = "remove", fraction: str | float = "auto", duplicates: str = "keep"
+        self, curation: str, strategy: str | None = None, fraction: str | float = "auto", duplicates: str = "keep"
     ) -> dict[str, Any]:
-        """Asks for a manifest of a finished curation; returns it queued."""
-        asked = {"strategy": strategy, "fraction": fraction, "duplicates": duplicates}
+        """Asks for a manifest of a finished curation, by default of the server's strategy; returns it queued."""
+        asked = {"fraction": fraction, "duplicates": duplicates, **({"strategy": strategy} if strategy else {})}
         return self._create(f"/curations/{curation}/manifests", asked)
 
     def manifest(
         self,
         curation: str,
         directory: str | Path,
-        strategy: str = "remove",
+        strategy: str | None = None,
         fraction: str | float = "auto",
         progress: JobProgress | None = None,
         duplicates: str = "keep",
@@ -204,10 +204,11 @@ class Client:
         return self.download(row["id"], directory)
 
     def download(self, manifest: str, directory: str | Path) -> Path:
-        """Downloads a finished manifest's three files."""
+        """Downloads a finished manifest's files."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (SAMPLES, PAIRS, DESCRIPTION):
+        treats = FEATURES in self._get(f"/manifests/{manifest}")["files"]
+        for name in (SAMPLES, PAIRS, *[FEATURES] * treats, DESCRIPTION):
             partial = folder / f".{name}.partial"
             self._retried(lambda name=name, partial=partial: self._fetch(f"/manifests/{manifest}/{name}", partial))  # type: ignore[misc]
             partial.replace(folder / name)

@@ -17,8 +17,8 @@ ELSE = Group("Else", sort_key=4)
 COMMANDS = {
     Group("Without a server", sort_key=1): {
         "curate:curate": "Curates a data set without a server and writes a manifest.",
-        "train:train": "Trains SimCLR on a manifest and reports a linear probe where labels exist.",
-        "train:probe": "Reports a linear probe of a checkpoint on labelled images.",
+        "train:train": "Trains SimCLR on a manifest and reports a probe where labels exist.",
+        "train:probe": "Reports a probe of a checkpoint on labelled images.",
         "demo:demo": "Runs the whole job on real images: upload, curate, manifest, train.",
     },
     Group("With a server", sort_key=2): {

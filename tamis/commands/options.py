@@ -10,11 +10,11 @@ from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from tamis.commands.groups import DIFFICULTY, ENCODER, MANIFEST, ON_SERVER, RUNNING, TRAINING, WHAT
-from tamis.curation.asked import Duplicates, Score, Strategy, check_curation, check_selection
+from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation, check_selection
 from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
-from trainer.recipe import Loss, Recipe
+from trainer.recipe import FlagSource, Loss, Recipe
 
 Result: TypeAlias = dict[str, Any] | None
 
@@ -55,6 +55,10 @@ def _known_device(_: Any, value: str) -> None:
 Auto: TypeAlias = Literal["auto"]
 Source = Annotated[str, Parameter(help=f"{SOURCES}, or s3://BUCKET/PREFIX.", group=WHAT)]
 Out = Annotated[Path, Parameter(name=["--out", "-o"], metavar="DIR", help="Folder of the manifest.", group=WHAT)]
+Test = Annotated[
+    str | None,
+    Parameter(help="Labelled images that no encoder sees, for the probe.", metavar="SOURCE", group=WHAT),
+]
 Seed = Annotated[int, Parameter(help="Of all chance.", metavar="S", validator=number(0, MAX_SEED), group=RUNNING)]
 Quiet = Annotated[bool, flag("No progress on standard error.")]
 Device = Annotated[
@@ -155,9 +159,9 @@ class Difficulty:
 class Treatment:
     """What is done about the difficult."""
 
-    strategy: Annotated[Strategy, Parameter(help="Drop difficult images, or treat difficult pairs in the loss.")] = (
-        "remove"
-    )
+    strategy: Annotated[
+        Strategy, Parameter(help="Drop difficult images, treat difficult pairs in the loss, or auto: what pays.")
+    ] = STRATEGY
     fraction: Annotated[float | Auto, auto_or(float, "F", "Share to drop. auto: what is difficult, 0% to 20%.")] = (
         "auto"
     )
@@ -175,6 +179,9 @@ class Training:
     """How an arm of a manifest is trained."""
 
     baseline: Annotated[bool, flag("Ignore the manifest's flags: the control arm.", TRAINING)] = False
+    flags: Annotated[
+        FlagSource, Parameter(help="What tells the pairs to treat: the band of the manifest, its list, or the batch.")
+    ] = "curated"
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"

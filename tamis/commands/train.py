@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tamis.commands.groups import WHAT
-from tamis.commands.options import Device, Quiet, Result, Seed, Source, Training
+from tamis.commands.options import Device, Quiet, Result, Seed, Source, Test, Training
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import steps
 
@@ -24,6 +24,7 @@ def train(
     images: Annotated[
         str | None, Parameter(help="What the manifest was made of, if it moved.", metavar="SOURCE", group=WHAT)
     ] = None,
+    test: Test = None,
     training: Training = Training(),
     seed: Seed = 0,
     device: Device = "auto",
@@ -31,15 +32,24 @@ def train(
 ) -> Result:
     training.judge()
     check_out(out)
+    if test is not None:
+        check_source(test)
     arm = "on all its images alike" if training.baseline else "as it says"
-    plan = f"Training on {manifest}, {arm}, then a linear probe; all goes to {out}."
+    plan = f"Training on {manifest}, {arm}, then a probe; all goes to {out}."
     kept = f"The checkpoint in {out} is kept: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step:
         check_gpu(device)
         from trainer.run import train_manifest
 
         result = train_manifest(
-            manifest, out, images=images, **asdict(training), seed=seed, device=device, progress=step("train")
+            manifest,
+            out,
+            images=images,
+            test=test,
+            **asdict(training),
+            seed=seed,
+            device=device,
+            progress=step("train"),
         )
     print(result.describe())
     return result.as_json()
@@ -54,16 +64,21 @@ def probe(
     source: Source,
     /,
     *,
+    test: Test = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> Result:
-    check_source(source)
-    with steps(f"Embedding {source} by {checkpoint}, then a linear probe.", quiet=quiet) as step:
+    for given in (source, test):
+        if given is not None:
+            check_source(given)
+    with steps(f"Embedding {source} by {checkpoint}, then a probe.", quiet=quiet) as step:
         check_gpu(device)
         from tamis.settings import load_settings
         from trainer.run import probe_checkpoint
 
         allowed = load_settings().allow_torchscript
-        result = probe_checkpoint(checkpoint, source, device=device, progress=step("embed"), allow_torchscript=allowed)
+        result = probe_checkpoint(
+            checkpoint, source, step("embed"), test=test, device=device, allow_torchscript=allowed
+        )
     print(result.describe())
     return result.as_json()

@@ -5,8 +5,10 @@ from typing import Literal, TypeAlias, get_args
 from tamis.errors import InputError
 
 Score: TypeAlias = Literal["blend", "band"]
-Strategy: TypeAlias = Literal["remove", "margin", "temperature", "combined"]
+Strategy: TypeAlias = Literal["remove", "margin", "temperature", "combined", "auto"]
 Duplicates: TypeAlias = Literal["keep", "exact", "near"]
+# What is done about the difficult unless another is asked for; the dashboard's form begins with it too.
+STRATEGY: Strategy = "remove"
 SCORES, STRATEGIES, DUPLICATES = get_args(Score), get_args(Strategy), get_args(Duplicates)
 
 
@@ -33,7 +35,7 @@ def check_curation(
 
 
 def check_selection(
-    strategy: str = "remove", fraction: float | Literal["auto"] = "auto", duplicates: str = "keep"
+    strategy: str = STRATEGY, fraction: float | Literal["auto"] = "auto", duplicates: str = "keep"
 ) -> None:
     """Raises InputError for what no manifest can be made with; `Curation.select` explains the parameters."""
     if strategy not in STRATEGIES:

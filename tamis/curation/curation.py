@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.checkpoint import Checkpoint
-from tamis.curation.asked import check_curation, check_selection
+from tamis.curation.asked import STRATEGY, check_curation, check_selection
 from tamis.curation.blends import Blends
 from tamis.curation.difficulty import (
     Thresholds,
@@ -26,17 +26,18 @@ from tamis.curation.difficulty import (
     thresholds_at,
 )
 from tamis.curation.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
+from tamis.curation.features import band_features, band_of
 from tamis.curation.pairs import DifficultPairs, difficult_pairs
 from tamis.curation.plan import Plan, make_plan
-from tamis.curation.selection import SampleTable, make_manifest
+from tamis.curation.selection import Band, SampleTable, make_manifest, treatment_of
 from tamis.errors import InputError
-from tamis.manifest import Manifest
+from tamis.manifest import Manifest, npy_bytes
 from tamis.progress import Progress
 from tamis.scan.histogram import Histogram
 from tamis.scan.pairs import PairScan, scan_all
 from tamis.scan.rows import Embeddings, Rows
 
-FORMAT = 3
+FORMAT = 4
 LISTED = ("a", "b", "similarity")
 
 
@@ -68,7 +69,7 @@ class Curation:
     _below: npt.NDArray[Any]
     _profile_edges: npt.NDArray[np.float64]
     _graph_sample: PairSample
-    _scanned_high: float
+    _features: npt.NDArray[np.float16]
     near: npt.NDArray[np.int64] | None
     method: dict[str, Any] | None
 
@@ -131,8 +132,8 @@ class Curation:
         """The same curation under other thresholds or another score, without another scan; None keeps what is.
 
         Thresholds move to the nearest of about 140 similarities at which the per-sample histograms are cut, so counts
-        and band scores are exact there; blend scores and pairs do not depend on them. The pairs in the band that a
-        margin or a temperature treats are those that the scan kept for its own sim_high: see `select`.
+        and band scores are exact there; blend scores and pairs do not depend on them. A manifest's band moves with
+        them; of the pairs it lists beyond `pairs`, only those are known that the scan kept for its own sim_high.
         """
         score = self.score if score is None else score
         check_curation(score=score)
@@ -144,7 +145,7 @@ class Curation:
 
     def select(
         self,
-        strategy: str = "remove",
+        strategy: str = STRATEGY,
         fraction: float | Literal["auto"] = "auto",
         *,
         samples: SampleTable | None = None,
@@ -155,7 +156,8 @@ class Curation:
         """A manifest that applies a strategy.
 
         remove: the most difficult `fraction` is dropped. margin, temperature: all are kept, and the loss treats the
-        difficult pairs. combined: both, the treatment for difficult pairs among the kept.
+        difficult pairs, which are those of the band: see `treatment_of`. combined: removal, margin and temperature.
+        auto: temperature, which alone of them was found to pay; nothing where there is one class.
         fraction: share of samples to drop; `auto` is the share of those nearer to blends than to samples, a fifth at
             most (`auto_fraction`), whatever the score, and none of one class.
         samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
@@ -163,23 +165,16 @@ class Curation:
         duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there
             are stands in the description in any case.
 
-        Raises InputError for an unknown strategy, a fraction outside [0, 1), a table of another length, and for a
-        margin or a temperature after a `recut` to another sim_high, of whose pairs nothing is known.
+        Raises InputError for an unknown strategy, a fraction outside [0, 1), and a table of another length.
         """
         check_selection(strategy, fraction, duplicates)
-        if strategy != "remove" and self.thresholds.sim_high != self._scanned_high:
-            raise InputError(
-                f"The scan kept pairs below a similarity of {self._scanned_high:.4f}, not of "
-                f"{self.thresholds.sim_high:.4f}.",
-                f"Curate anew with pos_high={self.thresholds.pos_high:.4f}.",
-            )
         if fraction == "auto":
             fraction = self._auto_fraction()
         return make_manifest(
             cluster=self.cluster,
             difficulty=self.difficulty,
             pairs=self._for_manifest(),
-            beta=self.graph.beta.value,
+            band=self._band(strategy),
             strategy=strategy,
             fraction=fraction,
             samples=samples,
@@ -226,7 +221,6 @@ class Curation:
             "classes": self.classes,
             "criteria": self.criteria,
             "thresholds": asdict(self.thresholds),
-            "scanned_high": self._scanned_high,
             "pairs_recall": self._difficult.recall,
             "neighbours": self.neighbours,
             "score": self.score,
@@ -251,10 +245,18 @@ class Curation:
             "profile_edges.npy": npy_bytes(self._profile_edges),
             "graph_rows.npy": npy_bytes(self._graph_sample.rows),
             "graph_similarity.npy": npy_bytes(self._graph_sample.similarity),
+            "features.npy": npy_bytes(self._features),
         }
 
     def _auto_fraction(self) -> float:
         return 0.0 if self.classes == 1 else auto_fraction(self._blend_score)
+
+    def _band(self, strategy: str) -> Band | None:
+        treatment = treatment_of(strategy, self.classes)
+        if treatment is None:
+            return None
+        cut = self.thresholds
+        return Band(self._features, *band_of(self._features, cut.pos_high, cut.pos_low, self.seed), *treatment)
 
     def _in_band(self) -> ListedPairs:
         """The scan's pairs that are in the band; none where there is one class, and so no pair of two."""
@@ -332,7 +334,7 @@ def assemble(rows: Rows, plan: Plan, scan: PairScan, score: str) -> Curation:
         cumulative(scan.profile),
         scan.profile_edges,
         plan.graph_sample,
-        task.high,
+        band_features(rows, plan.seed),
         plan.near,
         # Of several GPUs of one machine, which one does not matter.
         {**asdict(plan.method), "device": plan.method.device.partition(":")[0]},
@@ -369,7 +371,7 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
         _array(files["below.npy"]),
         _array(files["profile_edges.npy"]),
         PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
-        state["scanned_high"],
+        _array(files["features.npy"]),
         _array(files["near.npy"]) if "near.npy" in files else None,
         state.get("method"),
     )
@@ -384,13 +386,6 @@ def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
-
-
-def npy_bytes(array: npt.NDArray[Any]) -> bytes:
-    """The array as the content of an .npy file."""
-    sink = io.BytesIO()
-    np.save(sink, array, allow_pickle=False)
-    return sink.getvalue()
 
 
 def _array(content: bytes) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import tamis
 from worker.local import curate_source
 
 COUNT = 300
-TABLES = ("samples.parquet", "pairs.parquet", "manifest.json")
+FILES = ("samples.parquet", "pairs.parquet", "features.npy", "manifest.json")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def served(server: Server, dataset: str, folder: Path, **asked: Any) -> dict[str
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in TABLES}
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_a_folder_gives_the_same_bytes_on_a_server_and_without_one(
     encoder = tamis.read_manifest(tmp_path / "own").description["encoder"]
     assert encoder["trained"]["device"] == "cpu"
     assert encoder["architecture"] == "small"
+    assert (tmp_path / "served" / "features.npy").is_file() == (asked.get("strategy") == "combined")
 
 
 def test_an_upload_differs_in_where_its_images_are_alone(located: Server, images: Path, tmp_path: Path) -> None:

@@ -247,6 +247,7 @@ def test_files_of_a_manifest_answer_ranges_and_conditions(client: Any) -> None:
     assert client.get(address, headers={"range": "bytes=0-3", "if-range": etag}).status_code == 206
     assert client.get(address, headers={"range": "bytes=0-3", "if-range": '"other"'}).content == content
     assert client.get(address, headers={"if-none-match": etag}).status_code == 304
+    assert "has no file" in assert_problem(client.get("/api/v1/manifests/mf/features.npy"), 404)["detail"]
     described = client.get("/api/v1/manifests/mf/manifest.json")
     assert described.headers["etag"] == f'"{hashlib.sha256(described.content).hexdigest()}"'
 

@@ -1,6 +1,5 @@
 """The trainer: interrupted and taken up it ends in the same bits, and it trains on what the manifest says."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
 from trainer.augment import Augmentation, augment
 from trainer.data import ImageSet
+from trainer.flags import Listed
 from trainer.pairs import DifficultPairs
-from trainer.probe import linear_probe, wilson_interval
 from trainer.recipe import Recipe
 from trainer.simclr import _batches, train_simclr
 
@@ -40,23 +39,18 @@ def image_set(count: int) -> ImageSet:
     return ImageSet(pixels, tuple(f"{number}.png" for number in range(count)))
 
 
-def some_pairs(a: Any, b: Any, margin: float = 0.1, temperature: float = 0.8) -> DifficultPairs:
-    count = len(a)
-    return DifficultPairs(
-        np.array(a, np.int64),
-        np.array(b, np.int64),
-        np.full(count, margin, np.float32),
-        np.full(count, temperature, np.float32),
-    )
+def some_pairs(a: Any, b: Any, margin: float = 0.1, temperature: float = 0.8) -> Listed:
+    treatment = (np.full(len(a), value, np.float32) for value in (margin, temperature))
+    return Listed(DifficultPairs(np.array(a, np.int64), np.array(b, np.int64), *treatment))
 
 
 @pytest.mark.parametrize("loss", ["infonce", "spectral"])
 def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp_path: Path) -> None:
-    images, pairs = image_set(50), some_pairs(range(20), range(20, 40))
+    images, flags = image_set(50), some_pairs(range(20), range(20, 40))
     recipe = Recipe(epochs=10, batch_size=12, loss=loss, seed=3)
     weight = np.random.default_rng(0).random(50).astype(np.float32)
     whole: dict[int, dict[str, float]] = {}
-    expected = train_simclr(images, SPEC, recipe, pairs=pairs, weight=weight, on_metrics=whole.__setitem__)
+    expected = train_simclr(images, SPEC, recipe, flags=flags, weight=weight, on_metrics=whole.__setitem__)
     stop = int(np.random.default_rng().integers(11, recipe.steps_for(50)))
     checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
     again: dict[int, dict[str, float]] = {}
@@ -66,7 +60,7 @@ def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp
             images,
             SPEC,
             recipe,
-            pairs=pairs,
+            flags=flags,
             weight=weight,
             checkpoint=checkpoint,
             progress=progress,
@@ -88,10 +82,10 @@ def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp
         {"recipe": Recipe(epochs=5, batch_size=10, seed=1)},
         {"recipe": Recipe(epochs=5, batch_size=10, temperature=0.3)},
         {"keep": np.arange(40) > 3},
-        {"pairs": some_pairs([1], [2])},
+        {"flags": some_pairs([1], [2])},
         {"images": ImageSet(image_set(40).pixels, tuple("abcdefghij" * 4))},
     ],
-    ids=["seed", "temperature", "keep", "pairs", "images"],
+    ids=["seed", "temperature", "keep", "flags", "images"],
 )
 def test_a_checkpoint_of_other_settings_is_passed_over(changed: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
@@ -144,8 +138,8 @@ def test_margins_and_temperatures_change_the_training() -> None:
     images = image_set(16)
     a, b = np.tril_indices(16, -1)
     fingerprints = {
-        fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, batch_size=8), pairs=pairs))
-        for pairs in (
+        fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, batch_size=8), flags=flags))
+        for flags in (
             None,
             some_pairs(a, b, margin=0.3, temperature=1.0),
             some_pairs(a, b, margin=0.0, temperature=0.7),
@@ -206,7 +200,7 @@ def test_pairs_in_a_batch_are_those_of_the_whole_matrix() -> None:
         indices = random.integers(0, 40, size)
         for found, expected in zip(pairs.in_batch(indices), (flags, margin, temperature), strict=True):
             assert np.array_equal(found, expected[np.ix_(indices, indices)].astype(found.dtype))
-    assert not some_pairs([], []).in_batch(np.arange(5))[0].any()
+    assert not some_pairs([], []).pairs.in_batch(np.arange(5))[0].any()
 
 
 def test_augmentations_are_reproducible_bounded_and_keep_grays_gray() -> None:
@@ -223,30 +217,3 @@ def test_an_augmentation_that_changes_nothing_changes_nothing() -> None:
     pixels = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     nothing = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
     assert torch.allclose(augment(pixels, nothing, torch.Generator()), pixels / 255, atol=1e-5)
-
-
-def test_the_probe_reads_separable_labels_and_splits_by_hash_alone() -> None:
-    random = np.random.default_rng(0)
-    codes = random.integers(0, 3, 300)
-    features = (np.eye(3)[codes] * 4 + random.normal(size=(300, 3))).astype(np.float32)
-    sha256 = [hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(300)]
-    labels = [f"class {code}" for code in codes]
-    probe = linear_probe(features, labels, sha256)
-    assert probe is not None
-    assert probe.accuracy > 0.9
-    assert (probe.low, probe.high) == wilson_interval(round(probe.accuracy * probe.test), probe.test)
-    assert probe.train + probe.test == 300
-    assert 35 < probe.test < 85
-    order = random.permutation(300)
-    assert linear_probe(features[order], [labels[n] for n in order], [sha256[n] for n in order]) == probe
-
-
-def test_no_probe_without_two_labels_of_five_samples() -> None:
-    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    sha256 = [hashlib.sha256(bytes([n])).hexdigest() for n in range(60)]
-    assert linear_probe(features, [None] * 60, sha256) is None
-    assert linear_probe(features, ["a"] * 60, sha256) is None
-    assert linear_probe(features, ["a"] * 56 + ["b"] * 4, sha256) is None
-    some = linear_probe(features, ["a"] * 20 + ["b"] * 20 + ["c"] * 4 + [None] * 16, sha256)
-    assert some is not None
-    assert (some.classes, some.train + some.test) == (2, 40)

@@ -5,9 +5,9 @@ import io
 import numpy as np
 
 from tamis.curation.blends import Blends, blend_images, draw_parents
-from tamis.curation.curation import npy_bytes
 from tamis.encoders.spec import EncoderSpec
 from tamis.ingest.shards import ShardRef, pick_images, read_shard
+from tamis.manifest import npy_bytes
 from tamis.progress import Progress, counted_from
 from worker.steps.encoder import embedder, loaded
 from worker.steps.ingest import Stored

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from tamis.curation.asked import STRATEGY
 from tamis.manifest import Manifest
 from worker.steps.curate import load_result
 from worker.steps.ingest import Stored, read_index
@@ -18,7 +19,7 @@ from worker.steps.request import Request
 class Treatment:
     """What is done about the difficult; see `Curation.select`."""
 
-    strategy: str = "remove"
+    strategy: str = STRATEGY
     fraction: float | Literal["auto"] = "auto"
     duplicates: str = "keep"
 

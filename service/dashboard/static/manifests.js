@@ -12,6 +12,7 @@ const STRATEGIES = {
   margin: "keeps all, and gives difficult pairs a margin in the loss",
   temperature: "keeps all, and gives difficult pairs a temperature of their own",
   combined: "removes the most difficult, and gives the rest a margin and a temperature",
+  auto: "keeps all, and does what was found to pay: a temperature, unless the samples are of one class",
 };
 
 const DUPLICATES = {
