@@ -16,6 +16,7 @@ from tamis.checkpoint import Checkpoint
 from tamis.curation.asked import STRATEGY, check_curation, check_selection
 from tamis.curation.blends import Blends
 from tamis.curation.difficulty import (
+    ListedPairs,
     Thresholds,
     auto_fraction,
     band_share,
@@ -25,7 +26,7 @@ from tamis.curation.difficulty import (
     most_difficult,
     thresholds_at,
 )
-from tamis.curation.estimate import GraphEstimate, ListedPairs, PairSample, estimate_graph
+from tamis.curation.estimate import GraphEstimate, PairSample, estimate_graph
 from tamis.curation.features import band_features, band_of
 from tamis.curation.pairs import DifficultPairs, difficult_pairs
 from tamis.curation.plan import Plan, make_plan
@@ -124,7 +125,7 @@ class Curation:
     def graph(self) -> GraphEstimate:
         """alpha, beta and gamma with intervals, from the samples that `fraction="auto"` calls difficult."""
         difficult = most_difficult(self.difficulty, self._auto_fraction())
-        return estimate_graph(self._graph_sample, self._in_band(), self.cluster, difficult, self.classes, self.seed)
+        return estimate_graph(self._graph_sample, self._features, self.cluster, difficult, self.classes, self.seed)
 
     def recut(
         self, pos_high: float | None = None, pos_low: float | None = None, score: str | None = None

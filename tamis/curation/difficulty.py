@@ -31,6 +31,15 @@ class Thresholds:
     sim_score: float
 
 
+@dataclass(frozen=True)
+class ListedPairs:
+    """Pairs that the scan kept: a, b (P,) int64 and similarity (P,) float32."""
+
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    similarity: npt.NDArray[np.float32]
+
+
 def edge_at(histogram: Histogram, share: float, edges: npt.NDArray[np.float64]) -> float:
     """The edge nearest to the similarity that `share` of all pairs reach; every count read at an edge is exact.
 

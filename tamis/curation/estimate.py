@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tamis.curation.space import sampled
 from tamis.theory import SimilarityGraph
 
 Floats = npt.NDArray[np.float64]
@@ -12,6 +13,8 @@ Floats = npt.NDArray[np.float64]
 BOOTSTRAPS = 400
 CONFIDENCE = 0.95
 DELTA = 0.05
+# Difficult samples among which partners are looked for, those that look for them, and their partners in all.
+PARTNERS, SEEKERS, MATCHED = 8192, 512, 2**17
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,9 @@ class Interval:
 class GraphEstimate:
     """The similarity graph that the data resemble.
 
-    alpha: mean similarity inside a cluster. gamma: of the listed difficult pairs between difficult samples of different
-        clusters. beta: of all other pairs of different clusters. Negative cosines count as 0.
+    alpha: mean similarity inside a cluster. gamma: of a difficult sample and its most similar difficult partner in each
+        other cluster, as the model matches them. beta: of all pairs of different clusters but those of two difficult
+        samples. Negative cosines count as 0.
     n, r, n_d: samples a class, classes less one, difficult samples a class; means over the clusters.
     warning: what speaks against reading the bound, empty if nothing does.
 
@@ -86,18 +90,9 @@ class PairSample:
     similarity: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class ListedPairs:
-    """The flagged pairs: a, b (P,) int64 and similarity (P,) float32."""
-
-    a: npt.NDArray[np.int64]
-    b: npt.NDArray[np.int64]
-    similarity: npt.NDArray[np.float32]
-
-
 def estimate_graph(
     sample: PairSample,
-    pairs: ListedPairs,
+    features: npt.NDArray[np.float16],
     cluster: npt.NDArray[np.int32],
     difficult: npt.NDArray[np.bool_],
     classes: int,
@@ -106,7 +101,7 @@ def estimate_graph(
     """Estimates with percentile bootstrap intervals (Efron and Tibshirani 1993, ch. 13), resampling samples, not pairs:
     the pairs of one sample are not independent.
 
-    cluster: (N,) int32. difficult: (N,) bool.
+    features: (N, d), see `band_features`. cluster: (N,) int32. difficult: (N,) bool.
     """
     random = np.random.default_rng(seed)
     same = cluster[sample.rows][:, None] == cluster[sample.rows][None, :]
@@ -116,7 +111,7 @@ def estimate_graph(
     weights = _bootstrap_weights(random, len(sample.rows))
     alpha = _weighted_mean(similarity, same & other, weights)
     beta = _weighted_mean(similarity, ~same & ~both, weights)
-    gamma = _gamma(pairs, cluster, difficult, random)
+    gamma = _gamma(features, cluster, np.flatnonzero(difficult), random)
     estimate = GraphEstimate(
         _interval(alpha),
         _interval(beta),
@@ -145,15 +140,14 @@ def _weighted_mean(similarity: Floats, mask: npt.NDArray[np.bool_], weights: Flo
 
 
 def _gamma(
-    pairs: ListedPairs,
+    features: npt.NDArray[np.float16],
     cluster: npt.NDArray[np.int32],
-    difficult: npt.NDArray[np.bool_],
+    difficult: npt.NDArray[np.int64],
     random: np.random.Generator,
 ) -> Floats:
-    used = (cluster[pairs.a] != cluster[pairs.b]) & difficult[pairs.a] & difficult[pairs.b]
-    members, position = np.unique(np.concatenate([pairs.a[used], pairs.b[used]]), return_inverse=True)
+    first, second, similarity = _matched(features, cluster, difficult, random)
+    members, position = np.unique(np.concatenate([first, second]), return_inverse=True)
     first, second = np.split(position, 2)
-    similarity = np.clip(pairs.similarity[used].astype(np.float64), 0.0, 1.0)
     means = np.full(BOOTSTRAPS + 1, np.nan)
     if not len(members):
         return means
@@ -164,6 +158,28 @@ def _gamma(
         if weight.any():
             means[draw] = np.average(similarity, weights=weight)
     return means
+
+
+def _matched(
+    features: npt.NDArray[np.float16],
+    cluster: npt.NDArray[np.int32],
+    difficult: npt.NDArray[np.int64],
+    random: np.random.Generator,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats]:
+    """Difficult samples, the most similar difficult partner of each in each other cluster, and their similarities."""
+    partners = sampled(len(difficult), PARTNERS, random)
+    partners = difficult[partners[np.argsort(cluster[difficult[partners]], kind="stable")]]
+    groups, starts = np.unique(cluster[partners], return_index=True)
+    seekers = difficult[sampled(len(difficult), min(SEEKERS, max(1, MATCHED // max(1, len(groups)))), random)]
+    products = features[seekers].astype(np.float32) @ features[partners].astype(np.float32).T
+    first, second, similarity = [seekers[:0]], [partners[:0]], [np.empty(0)]
+    for group, start, stop in zip(groups, starts, np.r_[starts, len(partners)][1:], strict=True):
+        from_others = np.flatnonzero(cluster[seekers] != group)
+        best = products[from_others, start:stop].argmax(1) + start
+        first.append(seekers[from_others])
+        second.append(partners[best])
+        similarity.append(np.clip(products[from_others, best].astype(np.float64), 0.0, 1.0))
+    return np.concatenate(first), np.concatenate(second), np.concatenate(similarity)
 
 
 def _interval(draws: Floats) -> Interval:
