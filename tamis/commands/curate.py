@@ -1,29 +1,27 @@
 """`tamis curate`: from images to a manifest in this process."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from tamis.commands.groups import RUNNING
-from tamis.commands.options import Device, Difficulty, Encoding, Out, Quiet, Result, Seed, Source, Treatment, flag
+from tamis.commands.options import (
+    Cache,
+    Device,
+    Difficulty,
+    Encoding,
+    Out,
+    Quiet,
+    Result,
+    Seed,
+    Source,
+    Treatment,
+    flag,
+)
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.stage import Quicker
 from tamis.commands.terminal import steps
 
 # What to offer who would rather have a rougher encoder sooner.
 FEW_STEPS, SMALL_IMAGES = 200, 24
-
-Cache = Annotated[
-    Path | None,
-    Parameter(
-        help="Folder of what is made on the way, for the next time; may be removed.",
-        metavar="DIR",
-        show_default=lambda _: "TAMIS_CACHE, or tamis in the user's cache",
-        group=RUNNING,
-    ),
-]
 
 
 def curate(

@@ -85,6 +85,15 @@ Data = Annotated[
         group=RUNNING,
     ),
 ]
+Cache = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder of what is made on the way, for the next time; may be removed.",
+        metavar="DIR",
+        show_default=lambda _: "TAMIS_CACHE, or tamis in the user's cache",
+        group=RUNNING,
+    ),
+]
 Id = Annotated[str, Parameter(help="As the list shows it.", group=WHAT)]
 
 
@@ -133,7 +142,7 @@ class Encoding:
         known_there = server and re.fullmatch("[0-9a-f]{64}", asked.file)
         if asked.file and not known_there and not Path(asked.file).is_file():
             raise InputError(f"There is no file {asked.file}.", f"Give the file that {asked.kind} is to take.")
-        _judge_network(self.architecture, self.image_size, self.views)
+        judge_network(self.architecture, self.image_size, self.views)
         Recipe(epochs=self.epochs, steps=self.steps)
 
 
@@ -191,7 +200,7 @@ class Training:
 
     def judge(self) -> None:
         """Raises InputError for numbers out of range."""
-        _judge_network(self.architecture, self.image_size)
+        judge_network(self.architecture, self.image_size)
         Recipe(epochs=self.epochs, steps=self.steps, batch_size=self.batch_size, loss=self.loss)
 
 
@@ -216,7 +225,7 @@ class Server:
         return Client(self.server, self.api_key)
 
 
-def _judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:
+def judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:
     check_spec(
         "small" if architecture == "auto" else architecture, MIN_SIZE if image_size == "auto" else image_size, views
     )

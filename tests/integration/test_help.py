@@ -28,7 +28,19 @@ COMMANDS = {" ".join(chain): chain for chain in commands(app)}
 
 
 def test_no_command_that_others_rely_on_is_missing() -> None:
-    local = ("demo", "serve", "worker", "curate", "train", "probe", "bench", "keys create", "keys list", "keys revoke")
+    local = (
+        "demo",
+        "serve",
+        "worker",
+        "curate",
+        "train",
+        "probe",
+        "experiment",
+        "bench",
+        "keys create",
+        "keys list",
+        "keys revoke",
+    )
     remote = ("upload", "manifest", "datasets", "curations", "manifests", "encoders", "trainings", "jobs")
     assert {*local, *remote} <= set(COMMANDS)
 

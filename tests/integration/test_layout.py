@@ -60,6 +60,7 @@ KEEPERS = {
     "cyclopts": {"tamis.commands"},
     "rich": {"tamis.commands"},
     "faiss": {"tamis.scan"},
+    "matplotlib": {"trainer"},
 }
 
 

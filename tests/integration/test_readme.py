@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 COUNT = 24
-TRAIN = {"curate", "upload", "train"}
+TRAIN = {"curate", "upload", "train", "experiment"}
 TALK_TO_A_SERVER = {"upload", "manifest", "datasets", "curations", "manifests", "encoders", "trainings", "jobs"}
 # What stands in a command for what an earlier one printed.
 PLACEHOLDERS = {
@@ -144,7 +144,9 @@ def test_every_command_and_python_block_does_what_the_readme_says(
 ) -> None:
     endpoint, bucket = s3
     monkeypatch.chdir(tmp_path)
-    write_folder(tmp_path / "photos", digit_files(COUNT))
+    # Of two labels, of which there are enough to judge by.
+    photos = tuple((f"{'odd' if int(name[0]) % 2 else 'even'}/{name[2:]}", data) for name, data in digit_files(COUNT))
+    write_folder(tmp_path / "photos", photos)
     np.save(tmp_path / "embeddings.npy", digit_embeddings(COUNT))
     # What torchvision would download, at its place and with its name.
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -179,6 +181,7 @@ def test_every_command_and_python_block_does_what_the_readme_says(
         manifest = tamis.read_manifest(tmp_path / folder)
         assert (manifest.samples.num_rows, manifest.description["strategy"]) == (COUNT, strategy)
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"baseline", "curated", "downloaded"}
+    assert "**temperature.** Linear probe" in (tmp_path / "proof" / "report.md").read_text()
 
 
 def test_a_command_that_is_not_known_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

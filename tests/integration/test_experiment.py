@@ -1,0 +1,132 @@
+"""`tamis experiment` as it is typed: from images to runs, a report and plots; killed, it goes on where it was."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from samples import digit_files, write_folder
+
+from tamis.commands.cli import main
+
+COUNT = 120
+SHORT = ["--steps", "3", "--batch-size", "16", "--image-size", "16", "--classes", "5"]
+ARMS = {
+    *("baseline 0.1", "baseline 0.2", "baseline 0.4", "remove", "random"),
+    *("auto", "auto-all", "auto-random", "temperature", "temperature-all", "temperature-random"),
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("digits"), digit_files(COUNT))
+
+
+def typed(source: Path, out: Path, *more: str) -> list[str]:
+    return ["experiment", str(source), "-o", str(out), *SHORT, "--quiet", *more]
+
+
+def runs(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(out / "runs.parquet").to_pylist()
+    return rows
+
+
+def test_an_experiment_runs_its_controls_reports_and_takes_more_seeds(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(typed(digits, out, "--arms", "remove,temperature,auto", "--seeds", "2", "--json")) == 0
+    shown = capsys.readouterr().out.splitlines()
+    told = json.loads(shown[-1])
+    rows = runs(out)
+    assert {(row["arm"], row["seed"]) for row in rows} == {(arm, seed) for arm in ARMS for seed in (0, 1)}
+    assert len(rows) == told["runs"] == 2 * len(ARMS)
+    assert {row["steps"] for row in rows} == {3}
+    # A fifth is never trained on, and what auto chose was trained once.
+    by_arm = {(row["arm"], row["seed"]): row for row in rows}
+    assert by_arm["remove", 0]["samples"] < by_arm["temperature", 0]["samples"] < 0.9 * COUNT
+    assert by_arm["auto", 1]["encoder"] == by_arm["temperature", 1]["encoder"]
+    assert by_arm["temperature", 1]["encoder"] != by_arm["temperature-all", 1]["encoder"]
+    assert set(told["verdicts"]) == {"remove", "temperature", "auto"}
+    report = (out / "report.md").read_text()
+    for arm in ARMS:
+        assert f"\n| {arm} |" in report
+    for name, sentences in told["verdicts"].items():
+        assert f"**{name}.** Linear probe: {sentences['linear']}." in report
+        assert f"{name}: linear probe {sentences['linear']}" in "\n".join(shown)
+    assert (out / "experiment.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (out / "experiment.svg").read_bytes()
+    before = (out / "experiment.svg").read_bytes()
+    assert main(typed(digits, out, "--arms", "remove", "--seeds", "3")) == 0
+    assert len(runs(out)) == 2 * len(ARMS) + 5
+    assert runs(out)[: len(rows)] == rows
+    assert "3 seeds an arm" in (out / "report.md").read_text()
+    assert (out / "experiment.svg").read_bytes() != before
+    assert not (out / "checkpoint.pt").exists()
+
+
+def test_a_killed_experiment_counts_no_run_twice_and_ends_in_the_same_numbers(digits: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    short = ["--arms", "margin", "--seeds", "2"]
+    assert main(typed(digits, whole, *short)) == 0
+    process = subprocess.Popen([sys.executable, "-m", "tamis.commands.cli", *typed(digits, cut, *short)])
+    try:
+        while process.poll() is None and not (cut / "runs.parquet").is_file():
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 0 < len(runs(cut)) < len(runs(whole)), "it had ended before it was killed"
+    assert main(typed(digits, cut, *short)) == 0
+    assert [drop(row) for row in runs(cut)] == [drop(row) for row in runs(whole)]
+
+
+def drop(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
+def test_a_test_source_is_tested_on_and_labels_that_do_not_fit_are_told(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = write_folder(tmp_path / "test", digit_files(200)[150:])
+    others = write_folder(tmp_path / "others", tuple((f"class {name}", data) for name, data in digit_files(60)))
+    arms = ["--arms", "baseline", "--seeds", "2"]
+    assert main(typed(digits, tmp_path / "out", *arms, "--test", str(test))) == 0
+    assert {row["samples"] for row in runs(tmp_path / "out")} == {COUNT}
+    assert main(typed(digits, tmp_path / "out", *arms)) == 1
+    assert "holds the runs of another experiment" in capsys.readouterr().err
+    assert main(typed(digits, tmp_path / "other", *arms, "--test", str(others))) == 2
+    assert "of those that the images to train on have" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "runs.parquet").exists()
+
+
+def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = write_folder(tmp_path / "plain", tuple((name.replace("/", "-"), data) for name, data in digit_files(40)))
+    assert main(typed(plain, tmp_path / "out", "--arms", "auto")) == 2
+    assert "can only be judged with labels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arms", "removal"], "There is no arm 'removal'. Use some of baseline, remove"),
+        (["--arms", ","], "No arm is named"),
+        (["--seeds", "1"], "An interval takes 2 or more"),
+        (["--test", "nowhere"], "There is no nowhere"),
+        (["--encoder", "vgg"], "vgg"),
+        (["--batch-size", "2"], "batch size is 2"),
+    ],
+    ids=["arm", "no arm", "one seed", "test", "encoder", "batch"],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    digits: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(typed(digits, tmp_path / "out", *options)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

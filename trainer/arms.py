@@ -1,0 +1,57 @@
+"""The arms of an experiment, and the controls without which nothing is said about one. Light to import."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tamis.errors import InputError
+from trainer.recipe import Recipe
+
+# Of temperatures a factor of two apart, the best is what every arm is compared with: what a factor on difficult pairs
+# gains is not to be had by another temperature for all.
+BASELINE_TEMPERATURES = (Recipe.temperature / 2, Recipe.temperature, Recipe.temperature * 2)
+BASELINE = "baseline"
+# Random removal of as many, and the same treatment of all negatives or of as many random pairs as the band holds.
+CONTROLS = {
+    "remove": ("random",),
+    **{name: (f"{name}-all", f"{name}-random") for name in ("margin", "temperature", "combined", "auto")},
+}
+ARMS = (BASELINE, *CONTROLS)
+MIN_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Arm:
+    """strategy: of the manifest it takes; "" for all images alike. control: "" for the manifest as it is; `random` for
+    images and pairs that chance picks, as many; `all` for all pairs, and images that chance picks.
+
+    temperature: of the loss. of: the arm that a control is the control of.
+    """
+
+    name: str
+    strategy: str = ""
+    control: str = ""
+    temperature: float = Recipe.temperature
+    of: str = ""
+
+
+def planned(asked: Sequence[str]) -> tuple[Arm, ...]:
+    """The arms to run: the baselines, then each arm that is asked for, by its name or a control's, with its controls.
+
+    Raises InputError for names that there are not.
+    """
+    of = {control: name for name, controls in CONTROLS.items() for control in controls}
+    unknown = [name for name in asked if name not in ARMS and name not in of]
+    if unknown or not asked:
+        known = ", ".join((*ARMS, *of))
+        raise InputError(f"There is no arm {unknown[0]!r}." if unknown else "No arm is named.", f"Use some of {known}.")
+    arms = [Arm(f"{BASELINE} {temperature:g}", temperature=temperature) for temperature in BASELINE_TEMPERATURES]
+    for name in dict.fromkeys(of.get(name, name) for name in asked):
+        if name != BASELINE:
+            arms.append(Arm(name, name))
+            arms += [Arm(control, name, control.rpartition("-")[2], of=name) for control in CONTROLS[name]]
+    return tuple(arms)
+
+
+def check_seeds(seeds: int) -> None:
+    if seeds < MIN_SEEDS:
+        raise InputError(f"seeds is {seeds}.", f"An interval takes {MIN_SEEDS} or more.")

@@ -1,0 +1,202 @@
+"""A controlled experiment: every arm with every seed, equally many steps each, judged on images that none was trained
+on. Typed again after whatever ended it, it goes on where it was; with more arms or seeds it adds these."""
+
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.checkpoint import FileCheckpoint
+from tamis.device import resolve_device
+from tamis.encoders.encoder import Encoder, fingerprint
+from tamis.encoders.inference import embed
+from tamis.encoders.spec import EncoderSpec, choose_spec
+from tamis.errors import InputError
+from tamis.manifest import Manifest, read_manifest
+from tamis.progress import Progress, counted_from, ignored
+from trainer.arms import Arm
+from trainer.data import ImageSet, usable
+from trainer.flags import Chance, Flags, manifest_flags
+from trainer.labelled import check_labels, embed_source
+from trainer.probe import MIN_PER_LABEL, Labelled, Probe, held_out, probe
+from trainer.recipe import Recipe
+from trainer.results import Runs, measured
+from trainer.simclr import train_simclr
+
+Flagged = npt.NDArray[np.bool_]
+# How layouts call what is to be tested on: a folder, or a file of many images.
+TEST_NAME = re.compile(r"(test|testing|t10k)([._-].*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What one run trains on: keep, (N,) bool, and the pairs that the loss treats."""
+
+    keep: Flagged
+    flags: Flags | None
+    recipe: Recipe
+
+    def digest(self) -> str:
+        """Of all that its outcome depends on, for one set of images and one network."""
+        stated = [None if self.flags is None else self.flags.digest(), asdict(self.recipe)]
+        return hashlib.sha256(json.dumps(stated).encode() + self.keep.tobytes()).hexdigest()
+
+
+def run_experiment(
+    manifests: Mapping[str, Path],
+    out: Path,
+    arms: Sequence[Arm],
+    seeds: int,
+    recipe: Recipe,
+    *,
+    images: str | Path | None = None,
+    test: str | Path | None = None,
+    architecture: str = "auto",
+    image_size: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    progress: Progress = ignored,
+) -> Runs:
+    """Trains and probes every arm with the seeds 0, 1, ...; writes out/runs.parquet after each run.
+
+    manifests: the folder of each strategy that an arm has, all of one curation; any one is enough for the baselines.
+    recipe: its seed and temperature are those of each run. test: labelled images; without it, those that the layout of
+    the images sets apart for tests, or else a fifth by hash. Neither is trained on. architecture, image_size: see
+    `choose_spec`. images: see `ImageSet.from_manifest`. progress(done, total) counts the steps of all runs.
+
+    Two arms that come to the same trial are trained once. Raises InputError where training or test have no two labels
+    in common, ConflictError where `out` holds another experiment.
+    """
+    read = {strategy: read_manifest(folder) for strategy, folder in manifests.items()}
+    any_one = next(iter(read.values()))
+    samples = usable(any_one)
+    tested = np.zeros(samples.num_rows, np.bool_) if test is not None else set_apart(any_one)
+    steps = recipe.steps_for(int((~tested).sum()))
+    recipe = replace(recipe, epochs=None, steps=steps)
+    sides = samples["width"].to_numpy(), samples["height"].to_numpy()
+    spec = choose_spec(*sides, device=resolve_device(device).type, architecture=architecture, size=image_size)
+    runs = Runs(out, _settings(any_one, spec, recipe, test, int(tested.sum())))
+    done = {(row["arm"], row["seed"]): row for row in runs.rows()}
+    images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
+    own = _Own(images_of_all, samples["label"].to_pylist(), samples["sha256"].to_pylist(), tested, test, device)
+    own.check()
+    total = steps * seeds * len(arms)
+    for number, (seed, arm) in enumerate((seed, arm) for seed in range(seeds) for arm in arms):
+        told = counted_from(number * steps, total, progress)
+        if (arm.name, seed) not in done:
+            trial = trial_of(arm, read.get(arm.strategy, any_one), tested, replace(recipe, seed=seed))
+            same = [row for row in done.values() if row["trial"] == trial.digest()]
+            row = same[0] if same else _run(trial, own, spec, out, device, told)
+            done[arm.name, seed] = {**row, "arm": arm.name, "seed": seed}
+            runs.add(done[arm.name, seed])
+            FileCheckpoint(out / "checkpoint.pt").discard()
+        told(steps, steps)
+    return runs
+
+
+def trial_of(arm: Arm, manifest: Manifest, tested: Flagged, recipe: Recipe) -> Trial:
+    """What an arm trains on with the recipe's seed, of the rows of `usable(manifest)` but those tested on."""
+    recipe = replace(recipe, temperature=arm.temperature)
+    if not arm.strategy:
+        return Trial(~tested, None, recipe)
+    keep = usable(manifest)["keep"].to_numpy(zero_copy_only=False) & ~tested
+    flags = manifest_flags(manifest)
+    if not arm.control:
+        return Trial(keep, flags, recipe)
+    trained = np.flatnonzero(~tested)
+    by_chance = np.zeros(len(keep), np.bool_)
+    by_chance[np.random.default_rng((recipe.seed, len(keep))).choice(trained, int(keep.sum()), replace=False)] = True
+    if "band" not in manifest.description:
+        return Trial(by_chance, None, recipe)
+    band, cut = manifest.description["band"], manifest.description["thresholds"]
+    share = 1.0 if arm.control == "all" else cut["pos_low"] - cut["pos_high"]
+    # Where every pair is treated, it is the same whatever the seed.
+    seed = 0 if arm.control == "all" else recipe.seed
+    return Trial(by_chance, Chance(share, band["margin"], band["temperature"], seed), recipe)
+
+
+def set_apart(manifest: Manifest) -> Flagged:
+    """(N,) bool, of `usable(manifest)`: what the layout names a test, by a folder or file, or else a fifth by hash."""
+    samples = usable(manifest)
+    places = [name.split("/")[:-1] for name in samples["sample_id"].to_pylist()]
+    named = np.array([any(map(TEST_NAME.fullmatch, folders)) for folders in places], np.bool_)
+    return named if named.any() and not named.all() else held_out(samples["sha256"].to_pylist())
+
+
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The images, and how an encoder of them is judged."""
+
+    images: ImageSet
+    labels: list[str | None]
+    sha256: list[str]
+    tested: Flagged
+    test: str | Path | None
+    device: str
+
+    def check(self) -> None:
+        """Raises InputError where no probe could be, before anything is trained."""
+        known = Counter(label for label, apart in zip(self.labels, self.tested, strict=True) if label and not apart)
+        trained = {label for label, count in known.items() if count >= MIN_PER_LABEL}
+        if self.test is not None:
+            check_labels(self.test, trained)
+        elif len(trained & {label for label, apart in zip(self.labels, self.tested, strict=True) if apart}) < 2:
+            raise InputError(
+                "Of the images set apart to test on, no two have labels that those to train on have too.",
+                "Give more labelled images, or a test source with --test.",
+            )
+
+    def probed(self, encoder: Encoder) -> Probe:
+        own = Labelled(embed(encoder, self.images.pixels, self.device), self.labels, self.sha256)
+        test = own.pick(self.tested) if self.test is None else embed_source(encoder, self.test, self.device)[0]
+        found = probe(own.pick(~self.tested), test, self.device)
+        assert found is not None, "the labels were checked"
+        return found
+
+
+def _run(trial: Trial, own: _Own, spec: EncoderSpec, out: Path, device: str, progress: Progress) -> dict[str, Any]:
+    last: dict[str, float] = {}
+    began = time.monotonic()
+    encoder = train_simclr(
+        own.images,
+        spec,
+        trial.recipe,
+        flags=trial.flags,
+        keep=trial.keep,
+        device=device,
+        checkpoint=FileCheckpoint(out / "checkpoint.pt"),
+        progress=progress,
+        on_metrics=lambda _, metrics: last.update(metrics),
+    )
+    seconds = time.monotonic() - began
+    return {
+        **measured(own.probed(encoder)),
+        "samples": int(trial.keep.sum()),
+        "steps": trial.recipe.steps,
+        "loss": last["loss"],
+        "seconds": seconds,
+        "trial": trial.digest(),
+        "encoder": fingerprint(encoder),
+    }
+
+
+def _settings(
+    manifest: Manifest, spec: EncoderSpec, recipe: Recipe, test: str | Path | None, tested: int
+) -> dict[str, Any]:
+    """What all runs of an experiment have in common."""
+    described = {name: manifest.description.get(name) for name in ("dataset", "encoder", "thresholds", "classes")}
+    common = {name: value for name, value in asdict(recipe).items() if name not in ("seed", "temperature")}
+    return {
+        **described,
+        "network": asdict(spec),
+        "recipe": common,
+        "test": None if test is None else str(test),
+        "tested": tested,
+    }

@@ -1,0 +1,77 @@
+"""The report of an experiment: a table of differences, and a plain sentence for each arm."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.arms import Arm
+from trainer.results import MEASURES
+from trainer.verdicts import Scores, scores_of, told, verdict
+
+TITLES = {
+    "linear": "linear",
+    "nearest": "20-NN",
+    "linear_10": "linear, 10% of labels",
+    "nearest_10": "20-NN, 10%",
+    "linear_1": "linear, 1%",
+    "nearest_1": "20-NN, 1%",
+}
+JUDGED = {"linear": "Linear probe", "nearest": "20 nearest neighbours"}
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
+    """By arm and by measure, of the linear probe and of the neighbours; controls and baselines have none."""
+    scores = {measure: scores_of(rows, arms, measure) for measure in JUDGED}
+    judged = [arm.name for arm in arms if arm.strategy and not arm.control]
+    return {name: {measure: verdict(name, scores[measure]) for measure in JUDGED} for name in judged}
+
+
+def report(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], settings: Mapping[str, Any], source: str) -> str:
+    """Markdown, of runs with two seeds or more that all arms have. settings: of the runs. source: of the images."""
+    scores = {measure: scores_of(rows, arms, measure) for measure in MEASURES}
+    seeds = len(next(iter(scores["linear"].by_arm.values())))
+    first, network = rows[0], settings["network"]
+    lines = [
+        f"# Experiment on {source}",
+        "",
+        f"{seeds} seeds an arm, {first['steps']} steps each of {settings['recipe']['batch_size']} images in two views; "
+        f"network {network['architecture']} at {network['image_size']} pixels, loss {settings['recipe']['loss']}. "
+        f"Tested on {settings['test'] or str(settings['tested']) + ' images set apart'}, which no run was trained on.",
+        "",
+        "Accuracy in percent of the baselines, means over the seeds; the best of each column is what arms are compared "
+        "with:",
+        "",
+        *_table("temperature", [(name, _means(scores, name)) for name in scores["linear"].baselines]),
+        "",
+        "Differences from the best baseline in points, paired by seed, with 95% intervals (Student's t):",
+        "",
+        *_table("arm", [(arm.name, _gains(scores, arm.name)) for arm in arms if arm.strategy]),
+        "",
+    ]
+    for name, sentences in verdicts(rows, arms).items():
+        lines += [f"- **{name}.** " + " ".join(f"{JUDGED[each]}: {told}." for each, told in sentences.items())]
+    lines += [
+        "",
+        "An interval says how far chance moves the mean over these seeds, of one arm at a time: of twenty arms that "
+        "change nothing, one is likely to seem to. Controls: `random` removes as many images by chance; `-all` treats "
+        "all negatives as the arm does the difficult, `-random` as many random pairs.",
+        "",
+        "![Differences from the best baseline](experiment.svg)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(first: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    head = [first, *(TITLES[measure] for measure in MEASURES)]
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join([name, *cells])} |" for name, cells in rows),
+    ]
+
+
+def _means(scores: Mapping[str, Scores], name: str) -> list[str]:
+    return [f"{sum(each := scores[measure].by_arm[name]) / len(each):.1f}" for measure in MEASURES]
+
+
+def _gains(scores: Mapping[str, Scores], name: str) -> list[str]:
+    return [told(scores[measure].gain(name)) for measure in MEASURES]

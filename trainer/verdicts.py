@@ -1,0 +1,76 @@
+"""What the runs of an experiment say of an arm, in numbers and in a plain sentence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.arms import CONTROLS, Arm
+from trainer.statistics import Difference, paired_difference
+
+# How the sentence names each kind of control.
+ALIKE = {
+    "random": "random removal of the same share",
+    "margin-all": "the same margin on all negatives",
+    "margin-random": "the same margin on as many random pairs",
+    "temperature-all": "the same factor on all negatives",
+    "temperature-random": "the same factor on as many random pairs",
+    "combined-all": "random removal with the same treatment of all negatives",
+    "combined-random": "random removal with the same treatment of as many random pairs",
+    "auto-all": "the same treatment of all negatives",
+    "auto-random": "the same treatment of as many random pairs",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One measure, in percent, by arm and seed: of the seeds that every one of these arms has run with."""
+
+    by_arm: Mapping[str, Sequence[float]]
+    baselines: Sequence[str]
+
+    @property
+    def best_baseline(self) -> str:
+        return max(self.baselines, key=lambda name: sum(self.by_arm[name]))
+
+    def against(self, arm: str, other: str) -> Difference:
+        return paired_difference(self.by_arm[arm], self.by_arm[other])
+
+    def gain(self, arm: str) -> Difference:
+        """Over the best baseline."""
+        return self.against(arm, self.best_baseline)
+
+
+def scores_of(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], measure: str) -> Scores:
+    """Of the seeds that all the arms have run with."""
+    found = {(row["arm"], row["seed"]): 100 * row[measure] for row in rows}
+    seeds = sorted({seed for _, seed in found})
+    common = [seed for seed in seeds if all((arm.name, seed) in found for arm in arms)]
+    by_arm = {arm.name: [found[arm.name, seed] for seed in common] for arm in arms}
+    return Scores(by_arm, [arm.name for arm in arms if not arm.strategy])
+
+
+def verdict(arm: str, scores: Scores) -> str:
+    """Such as "gains 1.1 (0.8 to 1.4) over the best baseline, but so does the same factor on all negatives: not due to
+    difficult pairs". Raises KeyError where a control has not run: nothing is said without."""
+    controls = {control: scores.against(arm, control) for control in CONTROLS[arm]}
+    gain = scores.gain(arm)
+    if gain.is_loss:
+        return f"loses {-gain.mean:.1f} ({-gain.high:.1f} to {-gain.low:.1f}) against the best baseline"
+    if not gain.is_gain:
+        return f"no difference found from the best baseline ({told(gain)})"
+    begun = f"gains {gain.mean:.1f} ({gain.low:.1f} to {gain.high:.1f}) over the best baseline"
+    due = "difficult pairs" if arm != "remove" else "which images go"
+    equals = [control for control, difference in controls.items() if not difference.is_gain]
+    if not equals:
+        beaten = " and than ".join(f"{ALIKE[name]} ({told(controls[name])})" for name in controls)
+        return f"{begun}, and more than {beaten}: due to {due}"
+    gaining = [control for control in equals if scores.gain(control).is_gain]
+    if gaining:
+        return f"{begun}, but so does {' and '.join(ALIKE[name] for name in gaining)}: not due to {due}"
+    unlike = " and ".join(f"{ALIKE[name]} ({told(controls[name])})" for name in equals)
+    return f"{begun}, but does not differ from {unlike}: not shown to be due to {due}"
+
+
+def told(difference: Difference) -> str:
+    """Such as "+0.5 (-0.1 to +1.1)"."""
+    return f"{difference.mean:+.1f} ({difference.low:+.1f} to {difference.high:+.1f})"
