@@ -101,13 +101,13 @@ def _emoji() -> Named | None:
 
 def _glyphs(characters: str) -> Named | None:
     """Each character in up to TYPEFACES typefaces that have all of them, white on black, all on one baseline."""
-    faces = _typefaces(characters)
+    faces = typefaces(characters)
     chosen = np.sort(np.random.default_rng(0).permutation(len(faces))[:TYPEFACES])
-    drawn = [(_drawn(faces[face], character), character) for face in chosen for character in characters]
+    drawn = [(glyph(faces[face], character), character) for face in chosen for character in characters]
     return ([image for image, _ in drawn], [character for _, character in drawn]) if drawn else None
 
 
-def _typefaces(characters: str) -> list[ImageFont.FreeTypeFont]:
+def typefaces(characters: str) -> list[ImageFont.FreeTypeFont]:
     if shutil.which("fc-list") is None:
         return []
     codes = " ".join(f"{ord(character):x}" for character in characters)
@@ -118,7 +118,7 @@ def _typefaces(characters: str) -> list[ImageFont.FreeTypeFont]:
     return [ImageFont.truetype(file, round(0.7 * SIDE), index=index) for file, index in found if index < 2**16]
 
 
-def _drawn(face: ImageFont.FreeTypeFont, character: str) -> Image.Image:
+def glyph(face: ImageFont.FreeTypeFont, character: str) -> Image.Image:
     image = Image.new("L", (SIDE, SIDE))
     ImageDraw.Draw(image).text((SIDE / 2, 0.75 * SIDE), character, font=face, fill=255, anchor="ms")
     return image.convert("RGB")

@@ -21,7 +21,7 @@ have_trixie() {
     [ ! -d "$root" ] || return 0
     [ "$(id -u)" -eq 0 ] && [ -L /lib ] && command -v debootstrap >/dev/null || return 1
     rm -rf "$root.part"
-    debootstrap --variant=minbase --include=python3.13,python3.13-venv,ca-certificates,git trixie "$root.part" \
+    debootstrap --variant=minbase --include=python3.13,python3.13-venv,ca-certificates,git,make trixie "$root.part" \
         >"$kept/trixie.log"
     mv "$root.part" "$root"
 }

@@ -59,8 +59,8 @@ def curate_source(
     allow_torchscript: bool = False,
     step: Callable[[str], Progress] = lambda _: ignored,
 ) -> dict[str, Any]:
-    """Writes the manifest of `source` into `out`; returns where, its counts, what to know before it is used, the
-    quarantined files with reasons, the seconds of each stage, and where and how much the cache holds.
+    """Writes the manifest of `source` into `out`; returns where, its counts and band, what to know before it is
+    used, the quarantined files with reasons, the seconds of each stage, and where and how much the cache holds.
 
     encoder: of a form that tamis/encoders/names.py lists. `simclr` trains one on the images and leaves it as encoder.pt
         beside the manifest; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
@@ -93,6 +93,7 @@ def curate_source(
     return {
         "path": str(out),
         "counts": manifest.description["counts"],
+        "band": manifest.description.get("band"),
         "classes": result.summary["classes"],
         "warning": result.summary["graph"]["warning"],
         "quarantine": read_index(place, dataset.quarantine).to_pylist(),

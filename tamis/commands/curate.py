@@ -66,6 +66,8 @@ def curate(
         )
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
+    if band := found["band"]:
+        print(f"pairs in the band: margin {band['margin']:g}, temperature times {band['temperature']:g}")
     if found["warning"]:
         print(f"read with care: {found['warning']}")
     if counts["equal_files"] or counts["near_duplicates"]:

@@ -8,8 +8,10 @@ Score: TypeAlias = Literal["blend", "band"]
 Strategy: TypeAlias = Literal["remove", "margin", "temperature", "combined", "auto"]
 Duplicates: TypeAlias = Literal["keep", "exact", "near"]
 # What is done about the difficult unless another is asked for; the dashboard's form begins with it too.
-STRATEGY: Strategy = "remove"
+STRATEGY: Strategy = "auto"
 SCORES, STRATEGIES, DUPLICATES = get_args(Score), get_args(Strategy), get_args(Duplicates)
+# Those that leave samples out.
+REMOVING = ("remove", "combined")
 
 
 def check_curation(
@@ -42,5 +44,10 @@ def check_selection(
         raise InputError(f"There is no strategy {strategy!r}.", f"Use one of {', '.join(STRATEGIES)}.")
     if fraction != "auto" and not 0 <= fraction < 1:
         raise InputError(f"fraction is {fraction}.", "Use a share from 0 to below 1, or auto.")
+    if fraction != "auto" and strategy not in REMOVING:
+        raise InputError(
+            f"The strategy {strategy} removes nothing, so fraction {fraction} says nothing.",
+            f"Choose the strategy {' or '.join(REMOVING)}, or no fraction.",
+        )
     if duplicates not in DUPLICATES:
         raise InputError(f"duplicates is {duplicates!r}.", f"Use one of {', '.join(DUPLICATES)}.")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.checkpoint import Checkpoint
-from tamis.curation.asked import STRATEGY, check_curation, check_selection
+from tamis.curation.asked import check_curation, check_selection
 from tamis.curation.blends import Blends
 from tamis.curation.difficulty import (
     ListedPairs,
@@ -146,7 +146,7 @@ class Curation:
 
     def select(
         self,
-        strategy: str = STRATEGY,
+        strategy: str = "remove",
         fraction: float | Literal["auto"] = "auto",
         *,
         samples: SampleTable | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tamis.curation.asked import REMOVING
 from tamis.curation.difficulty import most_difficult
 from tamis.curation.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files
 from tamis.errors import InputError
@@ -78,7 +79,7 @@ def make_manifest(
     beyond = [index for index in decisions if not 0 <= index < count]
     if beyond:
         raise InputError(f"There is no sample {beyond[0]}.", f"There are {count}, counted from 0.")
-    removes = strategy in ("remove", "combined")
+    removes = strategy in REMOVING
     dropped = most_difficult(difficulty, fraction) if removes else np.zeros(count, bool)
     equal = equal_files(table["sha256"])
     repeats = duplicates_to_drop(duplicates, equal, near)

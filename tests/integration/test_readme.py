@@ -170,13 +170,13 @@ def test_every_command_and_python_block_does_what_the_readme_says(
             for words in commands(block):
                 reader.type(words)
     strategies = {
-        "curated": "remove",
+        "curated": "auto",
         "treated": "combined",
         "own": "remove",
-        "unique": "remove",
+        "unique": "auto",
         "downloaded": "remove",
     }
-    others = {"pruned": "remove", "from-client": "combined", "pretrained": "remove"}
+    others = {"pruned": "remove", "from-client": "combined", "pretrained": "auto"}
     for folder, strategy in {**strategies, **others}.items():
         manifest = tamis.read_manifest(tmp_path / folder)
         assert (manifest.samples.num_rows, manifest.description["strategy"]) == (COUNT, strategy)

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 import tamis
 from tamis import InputError
 from tamis.checkpoint import FileCheckpoint
-from tamis.curation.asked import STRATEGIES
+from tamis.curation.asked import REMOVING, STRATEGIES
 from tamis.curation.curation import assemble, curation_from_files
 from tamis.curation.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
 from tamis.curation.pairs import difficult_pairs
@@ -274,10 +274,10 @@ def test_the_method_is_part_of_the_plan_the_result_and_the_manifest(
 
 @pytest.mark.parametrize("strategy", ["remove", "margin", "temperature", "combined"])
 def test_each_strategy_does_what_it_says(curation: tamis.Curation, strategy: str) -> None:
-    manifest = curation.select(strategy, fraction=0.1)
+    manifest = curation.select(strategy, fraction=0.1 if strategy in REMOVING else "auto")
     keep = manifest.samples["keep"].to_numpy()
     margin, temperature = (manifest.pairs[name].to_numpy() for name in ("margin", "temperature"))
-    removed = round(0.1 * CLASSES * EACH) if strategy in ("remove", "combined") else 0
+    removed = round(0.1 * CLASSES * EACH) if strategy in REMOVING else 0
     assert np.count_nonzero(~keep) == removed
     assert (margin > 0).any() == (strategy in ("margin", "combined"))
     assert (temperature < 1).any() == (strategy in ("temperature", "combined"))
@@ -327,6 +327,10 @@ def test_a_written_manifest_reads_back_with_its_provenance(curation: tamis.Curat
 def test_every_manifest_keeps_its_promises(count: int, strategy: str, fraction: float | str, seed: int) -> None:
     rows = np.random.default_rng(seed).standard_normal((count, 5)).astype(np.float32)
     curation = tamis.curate(rows, classes=2, pos_high=0.3, seed=seed)
+    if fraction != "auto" and strategy not in REMOVING:
+        with pytest.raises(InputError, match="removes nothing"):
+            curation.select(strategy, fraction)  # type: ignore[arg-type]
+        return
     manifest = curation.select(strategy, fraction)  # type: ignore[arg-type]
     samples, pairs = manifest.samples, manifest.pairs
     assert samples.num_rows == count

@@ -14,6 +14,7 @@ from scipy import stats
 
 import tamis
 from tamis import ConflictError, InputError
+from tamis.curation.asked import REMOVING
 from tamis.manifest import Manifest
 from trainer.arms import CONTROLS, Arm, check_seeds, planned
 from trainer.experiment import set_apart, trial_of
@@ -44,7 +45,7 @@ def manifests() -> dict[str, Manifest]:
     random = np.random.default_rng(0)
     rows = np.repeat(random.standard_normal((4, 16)), COUNT // 4, 0) + random.standard_normal((COUNT, 16))
     curation = tamis.curate(rows.astype(np.float32), classes=4)
-    return {name: curation.select(name, fraction=0.1) for name in CONTROLS}
+    return {name: curation.select(name, fraction=0.1 if name in REMOVING else "auto") for name in CONTROLS}
 
 
 def test_every_arm_brings_the_baselines_and_its_controls() -> None:

@@ -8,11 +8,11 @@ import { html, nothing, repeat } from "./vendor/lit.js";
 import { number, part, plain, when } from "./words.js";
 
 const STRATEGIES = {
+  auto: "keeps all, and does what was found to pay: a temperature, unless the samples are of one class",
   remove: "leaves the most difficult samples out",
   margin: "keeps all, and gives difficult pairs a margin in the loss",
   temperature: "keeps all, and gives difficult pairs a temperature of their own",
   combined: "removes the most difficult, and gives the rest a margin and a temperature",
-  auto: "keeps all, and does what was found to pay: a temperature, unless the samples are of one class",
 };
 
 const DUPLICATES = {
@@ -42,7 +42,7 @@ class ManifestMaker extends PageElement {
 
   constructor() {
     super();
-    this.strategy = "remove";
+    this.strategy = "auto";
     this.duplicates = "keep";
     /** @type {Map<string, import("./events.js").Job>} */
     this.jobs = new Map();
