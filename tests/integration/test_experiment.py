@@ -120,9 +120,9 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
         (["--encoder", "vgg"], "vgg"),
-        (["--batch-size", "2"], "batch size is 2"),
+        (["--epochs", "2"], "one of them"),
     ],
-    ids=["arm", "no arm", "one seed", "test", "encoder", "batch"],
+    ids=["arm", "no arm", "one seed", "test", "encoder", "two lengths"],
 )
 def test_what_cannot_be_is_refused_before_any_work(
     digits: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
