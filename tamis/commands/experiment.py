@@ -13,6 +13,7 @@ from tamis.commands.options import (
     Cache,
     Device,
     Difficulty,
+    Encoding,
     Epochs,
     ImageSize,
     Network,
@@ -88,6 +89,7 @@ def experiment(
     shares = shares_of(mixed)
     difficulty.judge()
     runs.recipe()
+    Encoding(encoder).judge()
     if parse_encoder(encoder).kind == "embeddings" and shares:
         raise InputError("Embeddings of yours are none of mixed images.", "Name another --encoder, or leave --mixed.")
     for given in (source, test):

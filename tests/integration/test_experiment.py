@@ -136,11 +136,12 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
         (["--encoder", "vgg"], "vgg"),
+        (["--encoder", "checkpoint:nowhere.pt"], "There is no file nowhere.pt"),
         (["--mixed", "0.9"], "0.9 is no list of shares"),
         (["--mixed", "0.1", "--encoder", f"embeddings:{__file__}"], "none of mixed images"),
         (["--epochs", "2"], "one of them"),
     ],
-    ids=["arm", "no arm", "one seed", "test", "encoder", "share", "embeddings", "two lengths"],
+    ids=["arm", "no arm", "one seed", "test", "encoder", "checkpoint", "share", "embeddings", "two lengths"],
 )
 def test_what_cannot_be_is_refused_before_any_work(
     digits: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
