@@ -112,12 +112,12 @@ def in_band(similarity: torch.Tensor, pos_high: float, pos_low: float) -> torch.
     if not 0.0 <= pos_high < pos_low <= 1.0:
         raise InputError(f"pos_high {pos_high} and pos_low {pos_low} are not in order within 0 to 1.")
     other = ~torch.eye(count, dtype=torch.bool, device=similarity.device)
-    descending = similarity.masked_select(other).sort(descending=True).values
+    values = similarity.masked_select(other)
 
     def at(share: float) -> torch.Tensor:
         # Less a hair, so that a share such as 1/3 of 6 pairs does not round up to a third pair.
-        last = math.ceil(share * len(descending) - 1e-9) - 1
-        return descending[last] if last >= 0 else descending.new_tensor(math.inf)
+        within = math.ceil(share * len(values) - 1e-9)
+        return values.kthvalue(len(values) - within + 1).values if within else values.new_tensor(math.inf)
 
     return (similarity >= at(pos_low)) & (similarity < at(pos_high)) & other
 

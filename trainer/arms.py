@@ -17,6 +17,7 @@ CONTROLS = {
 }
 ARMS = (BASELINE, *CONTROLS)
 MIN_SEEDS = 2
+MOST_MIXED = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,16 @@ def planned(asked: Sequence[str]) -> tuple[Arm, ...]:
 def check_seeds(seeds: int) -> None:
     if seeds < MIN_SEEDS:
         raise InputError(f"seeds is {seeds}.", f"An interval takes {MIN_SEEDS} or more.")
+
+
+def shares_of(text: str) -> tuple[float, ...]:
+    """Of "0,0.1,0.2": ascending, with 0, which the others are compared with. Raises InputError for what is no share."""
+    try:
+        shares = {float(word) for word in text.split(",") if word.strip()}
+    except ValueError:
+        shares = {-1.0}
+    if any(not 0 <= share <= MOST_MIXED for share in shares):
+        raise InputError(
+            f"{text} is no list of shares to mix.", f"Use numbers from 0 to {MOST_MIXED}, with commas between."
+        )
+    return tuple(sorted(shares | {0.0})) if shares else ()

@@ -77,7 +77,8 @@ def run_experiment(
     read = {strategy: read_manifest(folder) for strategy, folder in manifests.items()}
     any_one = next(iter(read.values()))
     samples = usable(any_one)
-    tested = np.zeros(samples.num_rows, np.bool_) if test is not None else set_apart(any_one)
+    names, hashes = (samples[name].to_pylist() for name in ("sample_id", "sha256"))
+    tested = set_apart(names, hashes) if test is None else np.zeros(len(names), np.bool_)
     steps = recipe.steps_for(int((~tested).sum()))
     recipe = replace(recipe, epochs=None, steps=steps)
     sides = samples["width"].to_numpy(), samples["height"].to_numpy()
@@ -85,7 +86,7 @@ def run_experiment(
     runs = Runs(out, _settings(any_one, spec, recipe, test, int(tested.sum())))
     done = {(row["arm"], row["seed"]): row for row in runs.rows()}
     images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
-    own = _Own(images_of_all, samples["label"].to_pylist(), samples["sha256"].to_pylist(), tested, test, device)
+    own = _Own(images_of_all, samples["label"].to_pylist(), hashes, tested, test, device)
     own.check()
     total = steps * seeds * len(arms)
     for number, (seed, arm) in enumerate((seed, arm) for seed in range(seeds) for arm in arms):
@@ -122,12 +123,12 @@ def trial_of(arm: Arm, manifest: Manifest, tested: Flagged, recipe: Recipe) -> T
     return Trial(by_chance, Chance(share, band["margin"], band["temperature"], seed), recipe)
 
 
-def set_apart(manifest: Manifest) -> Flagged:
-    """(N,) bool, of `usable(manifest)`: what the layout names a test, by a folder or file, or else a fifth by hash."""
-    samples = usable(manifest)
-    places = [name.split("/")[:-1] for name in samples["sample_id"].to_pylist()]
+def set_apart(sample_ids: Sequence[str], sha256: Sequence[str]) -> Flagged:
+    """(N,) bool, which samples to test on: what the layout names a test, by a folder or file, or else a fifth by
+    hash."""
+    places = [name.split("/")[:-1] for name in sample_ids]
     named = np.array([any(map(TEST_NAME.fullmatch, folders)) for folders in places], np.bool_)
-    return named if named.any() and not named.all() else held_out(samples["sha256"].to_pylist())
+    return named if named.any() and not named.all() else held_out(sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ class _Own:
         known = Counter(label for label, apart in zip(self.labels, self.tested, strict=True) if label and not apart)
         trained = {label for label, count in known.items() if count >= MIN_PER_LABEL}
         if self.test is not None:
-            check_labels(self.test, trained)
+            check_labels(self.test, 1, trained)
         elif len(trained & {label for label, apart in zip(self.labels, self.tested, strict=True) if apart}) < 2:
             raise InputError(
                 "Of the images set apart to test on, no two have labels that those to train on have too.",

@@ -54,20 +54,20 @@ def embed_source(
     return Labelled(np.concatenate(features), labels, sha256), skipped
 
 
-def check_labels(source: str | Path, among: Set[str] | None = None) -> None:
-    """Raises InputError for a source with fewer than two labels of 5 files each; reads no further than it must.
+def check_labels(source: str | Path, least: int = MIN_PER_LABEL, among: Set[str] | None = None) -> None:
+    """Raises InputError for a source with fewer than two labels of so many files each; reads no further than it must.
 
-    among: the labels that count; all without.
+    least: 5 to train a probe on, 1 to test it on. among: the labels that count; all without.
     """
     counts: Counter[str] = Counter()
     for entry in open_source(source):
         if not isinstance(entry, Refused) and entry.label is not None and (among is None or entry.label in among):
             counts[entry.label] += 1
-            if sum(count >= MIN_PER_LABEL for count in counts.values()) >= 2:
+            if sum(count >= least for count in counts.values()) >= 2:
                 return
     which = "" if among is None else ", of those that the images to train on have,"
     raise InputError(
-        f"{source} has no two labels{which} of {MIN_PER_LABEL} images each: encoders can only be judged with labels.",
+        f"{source} has no two labels{which} of {least} or more images each: encoders can only be judged with labels.",
         "Give labels by sub-folders or a file beside the images; the README lists what is understood.",
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.arms import Arm
+from trainer.mixed import mixed_table
 from trainer.results import MEASURES
 from trainer.verdicts import Scores, scores_of, told, verdict
 
@@ -25,8 +26,17 @@ def verdicts(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> dict[str
     return {name: {measure: verdict(name, scores[measure]) for measure in JUDGED} for name in judged}
 
 
-def report(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], settings: Mapping[str, Any], source: str) -> str:
-    """Markdown, of runs with two seeds or more that all arms have. settings: of the runs. source: of the images."""
+def report(
+    rows: Sequence[Mapping[str, Any]],
+    arms: Sequence[Arm],
+    settings: Mapping[str, Any],
+    source: str,
+    mixed: Mapping[float, Sequence[Mapping[str, Any]]],
+) -> str:
+    """Markdown, of runs with two seeds or more that all arms have.
+
+    settings: of the runs. source: of the images. mixed: the rows by share of images mixed, or none.
+    """
     scores = {measure: scores_of(rows, arms, measure) for measure in MEASURES}
     seeds = len(next(iter(scores["linear"].by_arm.values())))
     first, network = rows[0], settings["network"]
@@ -56,6 +66,7 @@ def report(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], settings: Map
         "all negatives as the arm does the difficult, `-random` as many random pairs.",
         "",
         "![Differences from the best baseline](experiment.svg)",
+        *(["", *mixed_table(mixed)] if mixed else []),
     ]
     return "\n".join(lines) + "\n"
 

@@ -108,7 +108,7 @@ def train_manifest(
     recipe = Recipe(epochs=epochs, steps=steps, loss=loss, seed=seed, **size)
     manifest = read_manifest(manifest_dir)
     if test is not None:
-        check_labels(test)
+        check_labels(test, 1)
     samples = usable(manifest)
     sides = samples["width"].to_numpy(), samples["height"].to_numpy()
     spec = choose_spec(*sides, device=resolve_device(device).type, architecture=architecture, size=image_size)
@@ -175,7 +175,7 @@ def probe_checkpoint(
     without labels.
     """
     if test is not None:
-        check_labels(test)
+        check_labels(test, 1)
     encoder = load_encoder(checkpoint, allow_torchscript=allow_torchscript)
     own, skipped = embed_source(encoder, source, device, progress)
     return ProbeResult(_probed(own, test, encoder, device), len(own.labels), skipped, fingerprint(encoder))

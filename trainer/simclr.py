@@ -132,7 +132,7 @@ class Learner:
             with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
                 features = self.encoder(views)
                 z1, z2 = self._head(features).float().chunk(2)
-            treated = () if self._flagged is None else self._flagged(indices, features.view(2, len(indices), -1))
+            treated = () if self._flagged is None else self._flagged(indices, features.reshape(2, len(indices), -1))
             loss = self._loss(z1, z2, *treated)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch

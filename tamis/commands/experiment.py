@@ -1,17 +1,19 @@
 """`tamis experiment`: whether a treatment of the difficult helps, beside the controls that could explain it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from tamis.commands.groups import ENCODER, TRAINING, WHAT
 from tamis.commands.options import (
+    Auto,
     Cache,
     Device,
     Difficulty,
+    Encoding,
     Epochs,
     ImageSize,
     Network,
@@ -23,10 +25,15 @@ from tamis.commands.options import (
     judge_network,
 )
 from tamis.commands.ready import check_gpu, check_out, check_source
+from tamis.commands.terminal import Step
 from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
-from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned
+from tamis.errors import InputError
+from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
 from trainer.recipe import Loss, Recipe
+
+if TYPE_CHECKING:
+    from trainer.results import Runs as Results
 
 Folder = Annotated[
     Path, Parameter(name=["--out", "-o"], help="Folder of runs, report and plots.", metavar="DIR", group=WHAT)
@@ -64,6 +71,9 @@ def experiment(
     ] = ",".join(CONTROLS),
     seeds: Annotated[int, Parameter(help="Runs of each arm, 2 or more.", metavar="K", group=WHAT)] = 3,
     test: Test = None,
+    mixed: Annotated[
+        str, Parameter(help="Shares of images to mix with one of another label, as 0.1,0.2.", metavar="P,Q", group=WHAT)
+    ] = "",
     encoder: Annotated[
         str,
         Parameter(help=f"Of what tells the difficult: {', '.join(encoder_forms())}.", metavar="FORM", group=ENCODER),
@@ -76,9 +86,12 @@ def experiment(
 ) -> Result:
     plan = planned([name.strip() for name in arms.split(",") if name.strip()])
     check_seeds(seeds)
+    shares = shares_of(mixed)
     difficulty.judge()
-    recipe = runs.recipe()
-    asked = parse_encoder(encoder)
+    runs.recipe()
+    Encoding(encoder).judge()
+    if parse_encoder(encoder).kind == "embeddings" and shares:
+        raise InputError("Embeddings of yours are none of mixed images.", "Name another --encoder, or leave --mixed.")
     for given in (source, test):
         if given is not None:
             check_source(given)
@@ -87,53 +100,100 @@ def experiment(
     words = f"Curating {source}, then {len(plan)} arms with {seeds} seeds each, all in equally many steps, to {out}."
     with told(words, quiet=quiet, kept=kept, quicker=_quicker) as step:
         check_gpu(device)
-        from tamis.settings import load_settings
-        from trainer.experiment import run_experiment
         from trainer.labelled import check_labels
         from trainer.plots import plot
         from trainer.report import report, verdicts
-        from worker.local import curate_source
 
         step("look for labels")
-        for given in (source, test):
-            if given is not None:
-                check_labels(given)
-        manifests = {strategy: out / "manifests" / strategy for strategy in _strategies(plan)}
-        for strategy, folder in manifests.items():
-            curate_source(
-                source,
-                folder,
-                encoder=encoder,
-                **(runs.of_the_encoder() if asked.kind == "simclr" else {}),  # type: ignore[arg-type]
-                **asdict(difficulty),
-                strategy=strategy,
-                device=device,
-                cache=cache,
-                allow_torchscript=load_settings().allow_torchscript,
-                step=step,
-            )
-        found = run_experiment(
-            manifests,
-            out,
-            plan,
-            seeds,
-            recipe,
-            images=source,
-            test=test,
-            architecture=runs.architecture,
-            image_size=runs.image_size,
-            device=device,
-            progress=step(f"train and judge {len(plan) * seeds} runs"),
-        )
-        step("report")
+        check_labels(source)
+        if test is not None:
+            check_labels(test, 1)
+        work = _Work(encoder, difficulty, runs, seeds, device, cache, step)
+        manifests = {name: work.curated(source, out / "manifests" / name, name) for name in _strategies(plan)}
+        found = work.ran(source, out, plan, manifests, test)
         rows = found.rows()
-        (out / "report.md").write_text(report(rows, plan, found.settings, source))
+        mixed_rows = work.mixed(source, out / "mixed", shares, test)
+        (out / "report.md").write_text(report(rows, plan, found.settings, source, mixed_rows))
         plot(rows, plan, out)
     sentences = verdicts(rows, plan)
     for name, each in sentences.items():
         print(f"{name}: linear probe {each['linear']}; 20 nearest neighbours {each['nearest']}")
     print(f"report: {out / 'report.md'}")
     return {"out": str(out), "runs": len(rows), "verdicts": sentences}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Curates and trains, with the options that were typed."""
+
+    encoder: str
+    difficulty: Difficulty
+    runs: Runs
+    seeds: int
+    device: str
+    cache: Path | None
+    step: Step
+
+    def curated(self, images: str, folder: Path, strategy: str, fraction: float | Auto = "auto") -> Path:
+        """The folder, in which the manifest of the strategy then is."""
+        from tamis.settings import load_settings
+        from worker.local import curate_source
+
+        trains = parse_encoder(self.encoder).kind == "simclr"
+        curate_source(
+            images,
+            folder,
+            encoder=self.encoder,
+            **(self.runs.of_the_encoder() if trains else {}),  # type: ignore[arg-type]  # each as its option says
+            **asdict(self.difficulty),
+            strategy=strategy,
+            fraction=fraction,
+            device=self.device,
+            cache=self.cache,
+            allow_torchscript=load_settings().allow_torchscript,
+            step=self.step,
+        )
+        return folder
+
+    def ran(
+        self, images: str, folder: Path, arms: Sequence[Arm], manifests: Mapping[str, Path], test: str | None
+    ) -> "Results":
+        from trainer.experiment import run_experiment
+
+        return run_experiment(
+            manifests,
+            folder,
+            arms,
+            self.seeds,
+            self.runs.recipe(),
+            images=images,
+            test=test,
+            architecture=self.runs.architecture,
+            image_size=self.runs.image_size,
+            device=self.device,
+            progress=self.step(f"train and judge {len(arms) * self.seeds} runs"),
+        )
+
+    def mixed(
+        self, source: str, out: Path, shares: Sequence[float], test: str | None
+    ) -> dict[float, list[dict[str, Any]]]:
+        """The rows of the runs with each share of the images mixed."""
+        from tamis.manifest import read_manifest
+        from trainer.mixed import KEPT, REMOVED, known, write_mixed
+
+        rows = {}
+        for share in shares:
+            self.step(f"write images, {share:.0%} of them mixed")
+            folder = out / f"{share:g}"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_mixed(source, folder / "images", share, apart=test is None)
+            images = str(folder / "images" / "train")
+            removed = self.curated(images, folder / "manifests" / "remove", "remove", share)
+            manifests = {"remove": removed, "known": folder / "manifests" / "known"}
+            known(read_manifest(removed)).write(manifests["known"])
+            arms = (KEPT, *REMOVED) if share else (KEPT,)
+            rows[share] = self.ran(images, folder, arms, manifests, test or str(folder / "images" / "test")).rows()
+        return rows
 
 
 def _strategies(plan: Sequence[Arm]) -> list[str]:

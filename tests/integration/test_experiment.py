@@ -105,6 +105,22 @@ def test_a_test_source_is_tested_on_and_labels_that_do_not_fit_are_told(
     assert not (tmp_path / "other" / "runs.parquet").exists()
 
 
+def test_images_are_mixed_removed_and_compared_with_none_mixed(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(typed(digits, out, "--arms", "baseline", "--seeds", "2", "--mixed", "0.2")) == 0
+    rows = runs(out / "mixed" / "0.2")
+    removed = {row["arm"]: row["samples"] for row in rows}
+    assert len(rows) == 8
+    assert {*removed} == {"kept", *(f"removed by {means}" for means in ("score", "chance", "knowledge"))}
+    assert len({removed[f"removed by {means}"] for means in ("score", "chance", "knowledge")}) == 1
+    assert removed["removed by score"] == round(0.8 * removed["kept"])
+    assert [row["arm"] for row in runs(out / "mixed" / "0")] == ["kept", "kept"]
+    report = (out / "report.md").read_text()
+    assert report.count("\n| 20% | ") == 4
+    assert main(typed(digits, out, "--arms", "baseline", "--seeds", "2", "--mixed", "0.2")) == 0
+    assert (out / "report.md").read_text() == report
+
+
 def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = write_folder(tmp_path / "plain", tuple((name.replace("/", "-"), data) for name, data in digit_files(40)))
     assert main(typed(plain, tmp_path / "out", "--arms", "auto")) == 2
@@ -120,8 +136,12 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
         (["--encoder", "vgg"], "vgg"),
+        (["--encoder", "checkpoint:nowhere.pt"], "There is no file nowhere.pt"),
+        (["--mixed", "0.9"], "0.9 is no list of shares"),
+        (["--mixed", "0.1", "--encoder", f"embeddings:{__file__}"], "none of mixed images"),
+        (["--epochs", "2"], "one of them"),
     ],
-    ids=["arm", "no arm", "one seed", "test", "encoder"],
+    ids=["arm", "no arm", "one seed", "test", "encoder", "checkpoint", "share", "embeddings", "two lengths"],
 )
 def test_what_cannot_be_is_refused_before_any_work(
     digits: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
