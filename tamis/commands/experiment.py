@@ -72,8 +72,9 @@ def experiment(
     seeds: Annotated[int, Parameter(help="Runs of each arm, 2 or more.", metavar="K", group=WHAT)] = 3,
     test: Test = None,
     mixed: Annotated[
-        str, Parameter(help="Shares of images to mix with one of another label, as 0.1,0.2.", metavar="P,Q", group=WHAT)
-    ] = "",
+        str | None,
+        Parameter(help="Shares of images to mix with one of another label, as 0.1,0.2.", metavar="P,Q", group=WHAT),
+    ] = None,
     encoder: Annotated[
         str,
         Parameter(help=f"Of what tells the difficult: {', '.join(encoder_forms())}.", metavar="FORM", group=ENCODER),
@@ -86,7 +87,7 @@ def experiment(
 ) -> Result:
     plan = planned([name.strip() for name in arms.split(",") if name.strip()])
     check_seeds(seeds)
-    shares = shares_of(mixed)
+    shares = shares_of(mixed or "")
     difficulty.judge()
     runs.recipe()
     Encoding(encoder).judge()
