@@ -25,7 +25,7 @@ class Whitened:
     def __init__(self, rows: Rows, power: float, seed: int) -> None:
         sample = rows.unit(sampled(len(rows), COVARIANCE_SAMPLE, np.random.default_rng((seed, 0)))).double()
         self._mean = sample.mean(0).float()
-        variance, directions = torch.linalg.eigh(sample.T.cov(correction=0))
+        variance, directions = torch.linalg.eigh(sample.T.cov(correction=0).view(rows.dimension, rows.dimension))
         kept = torch.nonzero(variance > LEAST_VARIANCE * variance[-1]).flatten()[-COMPONENTS:]
         self._scale = (variance[kept] ** (power / 2)).float()
         self._map = (directions[:, kept] / variance[kept] ** (power / 2)).float()

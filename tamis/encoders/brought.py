@@ -14,7 +14,7 @@ from tamis.errors import InputError
 def load_embeddings(path: Path) -> npt.NDArray[np.floating[Any]]:
     """Embeddings a user brings: (N, d) floats from .npy (mapped, not read) or Parquet, told apart by their content.
 
-    A Parquet file has one column of equally long lists of floats, or float columns only.
+    A Parquet file has one column of equally long lists of floats or of equal tensors, or float columns only.
     Raises InputError for other files, pickled objects, other shapes and types, nulls and ragged rows.
     """
     hint = "Give an (N, d) float array as .npy, or a Parquet file with one list column or d columns of floats."
@@ -37,7 +37,7 @@ def load_embeddings(path: Path) -> npt.NDArray[np.floating[Any]]:
 
 
 def _matrix(table: pa.Table) -> npt.NDArray[Any]:
-    columns = [column.combine_chunks() for column in table.itercolumns()]
+    columns = [_stored(column.combine_chunks()) for column in table.itercolumns()]
     if any(column.null_count for column in columns):
         raise ValueError("there are nulls")
     if len(columns) == 1 and not pa.types.is_floating(columns[0].type):
@@ -52,3 +52,8 @@ def _matrix(table: pa.Table) -> npt.NDArray[Any]:
     if not columns or not all(pa.types.is_floating(column.type) for column in columns):
         raise ValueError(f"its columns are of types {', '.join(sorted({str(c.type) for c in columns}))}")
     return np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
+
+
+def _stored(column: pa.Array) -> pa.Array:
+    """A tensor's or another extension type's values, as the lists that they are stored in."""
+    return column.storage if isinstance(column, pa.ExtensionArray) else column

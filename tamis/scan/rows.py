@@ -36,8 +36,7 @@ class Rows:
             raise InputError(f"The embeddings are of type {array.dtype}.", "Give floats.")
         if len(array) < MIN_SAMPLES:
             raise InputError(f"There are {len(array)} samples.", f"At least {MIN_SAMPLES} are needed to compare pairs.")
-        # Longer floats than compiled loops know.
-        self.array = array.astype(np.float64) if isinstance(array, np.ndarray) and array.itemsize > 8 else array
+        self.array = _as_known(array)
         self.dimension = int(array.shape[1])
         self.norms = torch.cat([torch.linalg.vector_norm(self._raw(part), dim=1) for part in self.blocks()])
         self._check()
@@ -85,3 +84,13 @@ class Rows:
             raise InputError(
                 "All embeddings point the same way.", "The encoder has collapsed: train or choose another."
             )
+
+
+def _as_known(array: Embeddings) -> Embeddings:
+    """The same numbers in a type that compiled loops know: neither longer than 64 bits nor shorter than 16, and in this
+    machine's order of bytes."""
+    if isinstance(array, torch.Tensor):
+        return array.half() if array.element_size() < 2 else array
+    if array.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

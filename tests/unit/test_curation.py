@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -368,6 +369,19 @@ def test_every_manifest_keeps_its_promises(count: int, strategy: str, fraction: 
 def test_parameters_out_of_range_are_refused(embeddings: npt.NDArray[np.float32], arguments: dict) -> None:
     with pytest.raises(InputError):
         tamis.curate(embeddings, **arguments)
+
+
+@pytest.mark.parametrize("kind", [">f2", ">f4", ">f8", "float8_e4m3fn", "float8_e5m2"])
+def test_equal_numbers_of_any_type_give_equal_results(embeddings: npt.NDArray[np.float32], kind: str) -> None:
+    given = torch.from_numpy(embeddings).to(getattr(torch, kind)) if kind.startswith("float8") else None
+    rows = embeddings.astype(kind) if given is None else given
+    plain = rows.astype(kind.replace(">", "<")) if isinstance(rows, np.ndarray) else rows.float()
+    assert tamis.curate(rows, classes=CLASSES).files() == tamis.curate(plain, classes=CLASSES).files()
+
+
+def test_embeddings_may_have_one_dimension() -> None:
+    rows = np.random.default_rng(0).standard_normal((60, 1)).astype(np.float32)
+    assert tamis.curate(rows).select().samples.num_rows == 60
 
 
 @pytest.mark.parametrize("arguments", [{"strategy": "other"}, {"fraction": 1.0}, {"fraction": -0.1}])

@@ -185,6 +185,7 @@ def test_embeddings_load_from_npy_and_parquet_whatever_the_suffix(tmp_path: Path
     tables = {
         "two": pa.table({"embedding": pa.FixedSizeListArray.from_arrays(values.ravel(), 3)}),
         "three": pa.table({"embedding": list(values)}),
+        "tensors": pa.table({"embedding": pa.FixedShapeTensorArray.from_numpy_ndarray(values)}),
         "four": pa.table({f"d{column}": values[:, column] for column in range(3)}),
     }
     for name, table in tables.items():
