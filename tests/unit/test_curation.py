@@ -112,7 +112,7 @@ def test_where_too_many_are_to_be_compared_nearly_all_nearest_are_found(
     many = np.concatenate([embeddings + 0.01 * turn * embeddings[::-1] for turn in range(4)])
     whole = difficult_pairs(Rows(many), 10, CLASSES)
     assert whole.recall == 1.0
-    monkeypatch.setattr("tamis.scan.nearest.EXACT_UP_TO", 500)
+    monkeypatch.setattr("tamis.scan.alike.EXACT_UP_TO", 500)
     found = difficult_pairs(Rows(many), 10, CLASSES)
     assert 0.95 <= found.recall <= 1.0
     both = set(zip(whole.a, whole.b, strict=True)) & set(zip(found.a, found.b, strict=True))
