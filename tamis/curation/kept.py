@@ -8,7 +8,7 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-# As many pairs at most, or one a sample where that is more. A person looks at the first of them, and at a sample's own.
+# As many pairs, or one a sample where that is more. A person looks at the first of them, and at a sample's own.
 KEPT = 2**24
 PAIR = np.dtype([("key", np.int64), ("similarity", np.float32), ("difficulty", np.float32)])
 

@@ -120,6 +120,22 @@ def test_where_too_many_are_to_be_compared_nearly_all_nearest_are_found(
     np.testing.assert_array_equal(found.difficulty, difficult_pairs(Rows(many), 10, CLASSES).difficulty)
 
 
+def test_where_pairs_are_too_many_the_first_are_the_same_and_every_sample_has_its_own(
+    embeddings: npt.NDArray[np.float32], curation: tamis.Curation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(embeddings)
+    for module in ("kept", "plan"):
+        monkeypatch.setattr(f"tamis.curation.{module}.KEPT", 4 * count)
+    few = tamis.curate(embeddings, classes=CLASSES, neighbours=20)
+    assert 2 * count < few.pairs.num_rows <= 4 * count
+    assert few.pairs[: 2 * count].equals(curation.pairs[: 2 * count])
+    assert set(np.concatenate([few.pairs["a"], few.pairs["b"]])) == set(range(count))
+    # Of the band each sample keeps four partners, so that it may be listed with more.
+    assert len(few._listed.a) <= 4 * count < len(curation._listed.a)
+    assert few.neighbours == curation.neighbours == 20
+    assert few.difficulty.tobytes() == curation.difficulty.tobytes()
+
+
 def test_counts_and_scores_at_the_thresholds_are_exact(
     curation: tamis.Curation, embeddings: npt.NDArray[np.float32]
 ) -> None:
