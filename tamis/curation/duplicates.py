@@ -24,7 +24,7 @@ _MOST = 2**18
 _DIRECTIONS = 12
 _SCOUT = 4096
 # Samples that tell whether far too many have a neighbour before each is looked at, and how many times too many.
-_ASKED, _FAR = 512, 4
+_ASKED, _FAR = 2048, 2
 # By how much float32 may be off.
 _SLACK = 1e-4
 

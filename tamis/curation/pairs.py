@@ -53,6 +53,12 @@ def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> Difficul
     if classes == 1:
         nothing = np.empty(0, np.int64), np.empty(0, np.float32)
         return DifficultPairs(nothing[0], nothing[0], nothing[1], nothing[1], 1.0)
+    kept, recall = _found(rows, k, classes, seed)
+    return DifficultPairs(*kept.ordered(), recall)
+
+
+def _found(rows: Rows, k: int, classes: int, seed: int) -> tuple[Kept, float]:
+    """The pairs, and the recall of the search: what it takes in memory is let go before they are put in order."""
     count = len(rows)
     k = min(k, count - 1)
     arrays, exact, kept = Arrays(memory_budget()), exact_of(rows), Kept(count, k)
@@ -63,8 +69,7 @@ def difficult_pairs(rows: Rows, k: int, classes: int, seed: int = 0) -> Difficul
         _score(exact, components, neighbourhood, own, partners, similarity, difficulty)
         kept.add(own, partners, similarity, difficulty)
 
-    recall = alike(rows, k, seed, take, arrays)
-    return DifficultPairs(*kept.ordered(), recall)
+    return kept, alike(rows, k, seed, take, arrays)
 
 
 def _described(

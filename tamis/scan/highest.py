@@ -19,6 +19,23 @@ Floats = npt.NDArray[np.float32]
 QUERIES, TILE = 1024, 4096
 
 
+class Highest:
+    """Of each of n queries the k points with the highest products so far."""
+
+    def __init__(self, count: int, k: int) -> None:
+        self._values = np.full((count, k), -np.inf, np.float32)
+        self._found = np.full((count, k), -1, np.int64)
+
+    def take(self, products: torch.Tensor, queries: Indices, own: Indices, numbers: Indices) -> None:
+        """Takes up (m, p) float32 products of m of the queries with points of these numbers, but for each one's own."""
+        _take_up(products.numpy(), queries, own, numbers, self._values, self._found)
+
+    def ordered(self) -> tuple[Floats, Indices]:
+        """(n, k) float32, descending, and (n, k) int64 the points' numbers; -inf and -1 where there are fewer."""
+        order = np.argsort(-self._values, axis=1, kind="stable")
+        return np.take_along_axis(self._values, order, 1), np.take_along_axis(self._found, order, 1)
+
+
 def highest(
     queries: torch.Tensor,
     own: Indices,
@@ -27,21 +44,19 @@ def highest(
     *,
     distance: bool = False,
 ) -> tuple[Floats, Indices]:
-    """Of each query the k points with the highest products: (n, k) float32, descending, and their (n, k) int64
-    numbers; -inf and -1 where there are fewer.
+    """As of `Highest.ordered`, of all points.
 
     queries: (n, d) float32. own: (n,) the number of each among the points, which is left out; -1 for none. tiles: the
     points' numbers (m,) and themselves (m, d) float32, a tile at a time. distance: take half of a point's squared
     length off its product, so that the highest are the nearest.
     """
-    values, found = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+    best, everyone = Highest(len(queries), k), np.arange(len(queries))
     for numbers, points in tiles:
         products = queries @ points.T
         if distance:
             products -= half_squares(points)
-        _take_up(products.numpy(), own, numbers, values, found)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(values, order, 1), np.take_along_axis(found, order, 1)
+        best.take(products, everyone, own, numbers)
+    return best.ordered()
 
 
 def half_squares(points: torch.Tensor) -> torch.Tensor:
@@ -50,21 +65,22 @@ def half_squares(points: torch.Tensor) -> torch.Tensor:
 
 
 @compiled
-def _take_up(products: Array, own: Array, numbers: Array, values: Array, found: Array) -> None:
-    """Puts a tile's products among each row's highest so far: a heap, whose first is the least."""
+def _take_up(products: Array, queries: Array, own: Array, numbers: Array, values: Array, found: Array) -> None:
+    """Puts products among the highest so far of each query: a heap, whose first is the least."""
     k = values.shape[1]
     for row in range(products.shape[0]):
-        least = values[row, 0]
+        heap, places = values[queries[row]], found[queries[row]]
+        least = heap[0]
         for column in range(products.shape[1]):
             value = products[row, column]
             if value > least and numbers[column] != own[row]:
                 place, child = 0, 1
                 while child < k:
-                    if child + 1 < k and values[row, child + 1] < values[row, child]:
+                    if child + 1 < k and heap[child + 1] < heap[child]:
                         child += 1
-                    if values[row, child] >= value:
+                    if heap[child] >= value:
                         break
-                    values[row, place], found[row, place] = values[row, child], found[row, child]
+                    heap[place], places[place] = heap[child], places[child]
                     place, child = child, 2 * child + 1
-                values[row, place], found[row, place] = value, numbers[column]
-                least = values[row, 0]
+                heap[place], places[place] = value, numbers[column]
+                least = heap[0]

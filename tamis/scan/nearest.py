@@ -24,8 +24,8 @@ Indices = npt.NDArray[np.int64]
 # With so few centres, that several beginnings are tried costs little beside all else.
 FEW, BEGINNINGS = 64, 5
 ITERATIONS = 20
-# Lists for each root of the number of samples; and the samples that a list's centre is learnt from, in so many turns.
-LISTS, A_LIST, LIST_ITERATIONS = 2.0, 40, 10
+# Samples that the centre of an inverted file's list is learnt from, and in how many turns.
+A_LIST, LIST_ITERATIONS = 40, 10
 # Points for each centre among which the first ones are drawn.
 POOL = 16
 # The variable by which OpenBLAS is told the kind of processor.
@@ -73,8 +73,9 @@ def assign(points: Points, centres: Points) -> npt.NDArray[np.int32]:
 
 
 def list_centres(rows: Rows, seed: int) -> Points:
-    """(L, d) float32 of length one, the centres of an inverted file's lists: by spherical k-means of a sample."""
-    count = int(LISTS * len(rows) ** 0.5)
+    """(L, d) float32 of length one, the centres of an inverted file's lists, as many as the root of the number of
+    samples: by spherical k-means of a part of these."""
+    count = int(len(rows) ** 0.5)
     random = np.random.default_rng((seed, 6))
     points = rows.unit(np.sort(random.choice(len(rows), min(len(rows), A_LIST * count), replace=False))).numpy()
     return _lloyd(points, count, LIST_ITERATIONS, None, spherical=True)
@@ -99,7 +100,8 @@ def _far_apart(points: Points, k: int, begun: Points, random: np.random.Generato
 
 def _lloyd(points: Points, k: int, iterations: int, begun: Points | None, *, spherical: bool = False) -> Points:
     """begun: (k, d), or None to begin at random points."""
-    clustering = _faiss().Kmeans(
+    faiss = _faiss()
+    clustering = faiss.Kmeans(
         points.shape[1],
         k,
         niter=iterations,
@@ -107,6 +109,8 @@ def _lloyd(points: Points, k: int, iterations: int, begun: Points | None, *, sph
         # All that is given is used, and no warning says that it is little.
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
+        # A build for GPUs that finds none works on the CPU.
+        gpu=faiss.get_num_gpus() > 0,
     )
     clustering.train(points, init_centroids=begun)
     found: Points = clustering.centroids

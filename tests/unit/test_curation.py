@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import tamis
+from benchmarks.scale import BETWEEN, write
 from tamis import InputError
 from tamis.checkpoint import FileCheckpoint
 from tamis.curation.curation import assemble, curation_from_files
@@ -118,6 +119,18 @@ def test_where_too_many_are_to_be_compared_nearly_all_nearest_are_found(
     both = set(zip(whole.a, whole.b, strict=True)) & set(zip(found.a, found.b, strict=True))
     assert len(both) >= 0.9 * len(whole.a)
     np.testing.assert_array_equal(found.difficulty, difficult_pairs(Rows(many), 10, CLASSES).difficulty)
+
+
+def test_neighbours_of_another_class_are_found_as_those_of_the_own_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tamis.scan.alike.EXACT_UP_TO", 500)
+    write(tmp_path / "made.npy", 5000, 64, 20)
+    found = difficult_pairs(Rows(np.load(tmp_path / "made.npy")), 20, classes=20)
+    between = np.arange(0, 5000, BETWEEN)
+    assert np.isin(between * 5000 + between + 1, found.a * 5000 + found.b).mean() > 0.9
+    # And they are listed first.
+    assert ((found.a[:25] % BETWEEN == 0) & (found.b[:25] == found.a[:25] + 1)).mean() > 0.9
 
 
 def test_where_pairs_are_too_many_the_first_are_the_same_and_every_sample_has_its_own(
