@@ -61,7 +61,8 @@ def run(
         for size in counts:
             runs.append(in_fresh_process("benchmarks.scale:curated", file=str(file), count=size))
             yield f"curate, {size} samples of {classes} classes", runs[-1]
-        yield "growth", _growth(counts, runs)
+        if len(counts) > 1:
+            yield "growth", _growth(counts, runs)
         if candidates:
             yield (
                 f"neighbours, {candidates} samples, k={NEIGHBOURS}",
