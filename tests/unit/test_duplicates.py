@@ -78,25 +78,6 @@ def test_equal_rows_all_repeat_the_first_of_them() -> None:
     assert (first[:1000] == np.arange(1000)).all()
 
 
-def test_where_far_too_many_are_close_not_each_is_looked_at(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "tamis.curation.duplicates")
-    monkeypatch.setattr(duplicates, "_MOST", 50)
-    few = np.random.default_rng(0).standard_normal((400, 20))
-    few[390:] = few[:10]
-    first = near_duplicates(Rows(few))
-    assert first is not None
-    assert first[390:].tolist() == list(range(10))
-    some = np.concatenate([few[:200], few[:35] + 1e-4])
-    assert near_duplicates(Rows(some)) is None
-    assert "70 samples are too close" in caplog.text
-    crowd = np.random.default_rng(0).standard_normal((400, 2))
-    monkeypatch.setattr(duplicates, "_with_a_neighbour", None)
-    assert near_duplicates(Rows(crowd)) is None
-    assert "about " in caplog.text
-
-
 def test_a_manifest_drops_what_is_asked_and_reports_all() -> None:
     embeddings = groups()
     hashes = [str(number) for number in range(COUNT)]
