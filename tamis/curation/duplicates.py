@@ -22,8 +22,9 @@ NEAR = 0.999
 _BLOCK = 2048
 _MOST = 2**18
 _DIRECTIONS = 12
-_AT_ONCE = 2**16
 _SCOUT = 4096
+# Samples whose neighbours are looked for at once.
+_AT_ONCE = 2**16
 # By how much float32 may be off.
 _SLACK = 1e-4
 
