@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tamis.scan.highest import QUERIES, TILE, Highest, highest
+from tamis.scan.highest import TILE, Highest, highest
 from tamis.scan.memory import Arrays
 from tamis.scan.nearest import assign, list_centres
 from tamis.scan.rows import Rows
@@ -31,6 +31,8 @@ EXACT_UP_TO, CHECKED, RECALL = 16_384, 1000, 0.95
 # Lists to look into at least. Most of a sample's nearest are of its own class, in one list or two. Those of another,
 # for which the search is made, are in the lists after.
 LEAST_PROBES = 8
+# Samples that look into lists together: of fewer, fewer ask for one list, and it is read more often.
+TOGETHER = 8192
 
 
 def alike(rows: Rows, k: int, seed: int, take: Take, arrays: Arrays) -> float:
@@ -68,27 +70,24 @@ class Lists:
     probes: int
 
     def search(self, k: int, take: Take) -> None:
-        pieces = [
-            np.arange(start, min(start + QUERIES, stop))
-            for first, stop in zip(self.starts, self.starts[1:], strict=False)
-            for start in range(first, stop, QUERIES)
-        ]
-
-        def look(own: Indices, _: None) -> None:
+        def look(start: int, _: None) -> None:
+            own = np.arange(start, min(start + TOGETHER, len(self.order)))
             found = self._nearest(own, k)
             take(self.order[own], np.where(found < 0, -1, self.order[found]))
 
-        in_parallel(look, pieces, threads())
+        in_parallel(look, range(0, len(self.order), TOGETHER), threads())
 
     def _nearest(self, own: Indices, k: int) -> Indices:
         """(n, k) places in the order, for the samples at others."""
         queries = self.unit[own[0] : own[-1] + 1].float()
         lists = [(np.arange(len(self.centres)), self.centres)]
-        looked = highest(queries, np.full(len(own), -1), lists, self.probes)[1].ravel()
-        by_list = np.argsort(looked, kind="stable")
+        looked = highest(queries, np.full(len(own), -1), lists, self.probes)[1]
+        # The nearest list of each first: then little of the others need be taken up.
+        looked[:, 1:] += len(self.centres)
+        by_list = np.argsort(looked, axis=None, kind="stable")
         found = Highest(len(own), k)
-        for group in np.split(by_list, np.flatnonzero(np.diff(looked[by_list])) + 1):
-            number, asking = looked[group[0]], group // self.probes
+        for group in np.split(by_list, np.flatnonzero(np.diff(looked.ravel()[by_list])) + 1):
+            number, asking = looked.flat[group[0]] % len(self.centres), group // self.probes
             for start in range(self.starts[number], self.starts[number + 1], TILE):
                 places = np.arange(start, min(start + TILE, self.starts[number + 1]))
                 points = self.unit[places[0] : places[-1] + 1].float()
