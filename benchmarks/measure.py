@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+# Between two looks at how much memory a process holds.
+LOOK_SECONDS = 0.02
 
 
 def seconds(work: Callable[[], Any], repeats: int = 1) -> float:
@@ -52,6 +56,34 @@ def resident_bytes(process: int | str = "self") -> int:
     """Memory this process, or another, holds now."""
     with open(f"/proc/{process}/statm") as file:  # noqa: PTH123  not a file in the usual sense
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Anonymous:
+    """A context that watches this process's memory but for files that are mapped, whose pages the system takes back.
+
+    most: bytes of it at most, beyond what it held when the context was entered.
+    """
+
+    def __enter__(self) -> "Anonymous":
+        self._before = anonymous_bytes()
+        self.most, self._ended = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.most = max(self.most, anonymous_bytes() - self._before)
+
+
+def anonymous_bytes() -> int:
+    """Memory this process holds now, but for mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
 def started_bytes() -> int:

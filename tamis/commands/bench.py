@@ -14,7 +14,19 @@ from tamis.errors import InputError
 
 def bench(
     name: Annotated[
-        Literal["scan", "recut", "memory", "classes", "detect", "ingest", "embed", "train", "shared", "first-contact"],
+        Literal[
+            "scan",
+            "recut",
+            "memory",
+            "scale",
+            "classes",
+            "detect",
+            "ingest",
+            "embed",
+            "train",
+            "shared",
+            "first-contact",
+        ],
         Parameter(help="What to measure.", group=WHAT),
     ],
     /,

@@ -51,7 +51,7 @@ class Curation:
     thresholds: the band; its ends are edges, so every count and score read at them is exact.
     histogram: similarities of all unordered pairs.
     score: what `difficulty` is, one of SCORES in asked.py.
-    neighbours: partners each sample kept while scanning. method: how they were compared, as JSON values; None in
+    neighbours: partners of each sample that were looked at. method: how all were compared, as JSON values; None in
         curations stored before it was recorded.
     near: (N,) int64, for each sample the one it repeats, see `near_duplicates`; None where they were not looked for.
     """
@@ -298,7 +298,8 @@ def curate(
 
     embeddings: (N, d) floats, NumPy array, memory map or tensor, of any scale.
     classes: r + 1, or auto to estimate it (see `estimate_classes`). pos_high: auto is 1 / classes.
-    neighbours: difficult partners to keep for each sample.
+    neighbours: partners of each sample to look at. Of these pairs 16,777,216 are kept, or one a sample if that is more:
+        the most difficult and each sample's own (see `kept.py`); and as many of the band, each sample's most similar.
     exact: compare all pairs; auto does where that takes two cores of this kind, or a small GPU, at most half an hour
         (`seconds_needed`: of 512 dimensions 411,000 samples in float32, 750,000 in bf16, 5.3 million on a GPU), and
         logs what it picked. Otherwise each sample is compared with `reference` random ones, and the histogram's `error`
@@ -325,11 +326,11 @@ def assemble(rows: Rows, plan: Plan, scan: PairScan, score: str) -> Curation:
         plan.criteria,
         thresholds_at(scan.histogram, task.high, task.low, scan.profile_edges),
         scan.histogram,
-        task.k,
+        plan.neighbours,
         score,
         plan.seed,
         plan.cluster,
-        difficult_pairs(rows, task.k, plan.classes, plan.seed),
+        difficult_pairs(rows, plan.neighbours, plan.classes, plan.seed),
         ListedPairs(*distinct_pairs(scan.indices, scan.similarities)),
         plan.blend_score,
         cumulative(scan.profile),

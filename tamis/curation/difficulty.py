@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from tamis.errors import InputError
 from tamis.scan.histogram import Histogram
+from tamis.scan.memory import Arrays, memory_budget
+from tamis.scan.rows import BLOCK
 
 # The paper's runs remove 8% to 20% of a training set: no more by default, but less where less is difficult.
 MOST = 0.20
@@ -71,11 +73,13 @@ def thresholds_at(histogram: Histogram, sim_high: float, sim_low: float, edges: 
 def cumulative(profile: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(P + 1, N): how many of each sample's pairs lie below each edge, from its (N, P) counts between the edges.
 
-    Edge by edge in memory, so that a band's scores read two rows and not the whole.
+    Edge by edge in memory, or in a file beyond the budget, so that a band's scores read two rows and not the whole.
     """
-    below = np.zeros((profile.shape[1] + 1, len(profile)), profile.dtype)
-    for place in range(profile.shape[1]):
-        np.add(below[place], profile[:, place], out=below[place + 1])
+    count, bins = profile.shape
+    below = Arrays(memory_budget()).zeros((bins + 1, count), profile.dtype)
+    for start in range(0, count, BLOCK):
+        part = profile[start : start + BLOCK]
+        below[1:, start : start + BLOCK] = np.cumsum(part, axis=1, dtype=profile.dtype).T
     return below
 
 
@@ -114,11 +118,11 @@ def distinct_pairs(
 
     indices, similarities: (N, k), -1 where there is no neighbour.
     """
-    rows = np.repeat(np.arange(len(indices)), indices.shape[1])
-    partners, values = indices.ravel(), similarities.ravel()
-    there = partners >= 0
-    a, b = np.minimum(rows, partners)[there], np.maximum(rows, partners)[there]
-    _, first = np.unique(a * len(indices) + b, return_index=True)
-    a, b, values = a[first], b[first], values[there][first]
-    order = np.lexsort((b, a, -values))
-    return a[order], b[order], values[order]
+    count, there = len(indices), indices >= 0
+    own, values = np.repeat(np.arange(count), there.sum(1)), similarities[there]
+    keys = np.minimum(own, indices[there]) * count + np.maximum(own, indices[there])
+    keys, first = np.unique(keys, return_index=True)
+    values = values[first]
+    order = np.argsort(-values, kind="stable")
+    a, b = np.divmod(keys[order], count)
+    return a, b, values[order]

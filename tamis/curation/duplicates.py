@@ -23,6 +23,8 @@ _BLOCK = 2048
 _MOST = 2**18
 _DIRECTIONS = 12
 _SCOUT = 4096
+# Samples whose neighbours are looked for at once.
+_AT_ONCE = 2**16
 # By how much float32 may be off.
 _SLACK = 1e-4
 
@@ -45,7 +47,7 @@ def near_duplicates(rows: Rows, similarity: float = NEAR) -> npt.NDArray[np.int6
 
     What is left out so has its like among what is kept, and a chain of small steps, as in a video, is not taken for one
     image. Compared are, exactly, the samples that have a neighbour in the embeddings' leading directions; None where
-    these are too many. Memory: 200 bytes a sample.
+    these are too many. Memory: 160 bytes a sample.
     """
     first = np.arange(len(rows))
     candidates = _with_a_neighbour(rows, sqrt(2 - 2 * similarity) + _SLACK)
@@ -110,6 +112,9 @@ def _with_a_neighbour(rows: Rows, reach: float) -> npt.NDArray[np.int64]:
     scout = rows.unit(np.linspace(0, len(rows) - 1, min(len(rows), _SCOUT)).astype(np.int64)).to(torch.float64)
     _, directions = torch.linalg.eigh((scout - scout.mean(dim=0)).T @ (scout - scout.mean(dim=0)))
     leading = directions[:, -_DIRECTIONS:].to(torch.float32)
-    points = torch.cat([rows.unit(part) @ leading for part in rows.blocks()]).numpy()
-    distance, _ = cKDTree(points).query(points, k=2, distance_upper_bound=reach, workers=-1)
-    return np.flatnonzero(np.isfinite(distance[:, 1]))
+    tree = cKDTree(torch.cat([rows.unit(part) @ leading for part in rows.blocks()]).numpy())
+    found = []
+    for start in range(0, len(rows), _AT_ONCE):
+        distance, _ = tree.query(tree.data[start : start + _AT_ONCE], 2, distance_upper_bound=reach, workers=-1)
+        found.append(start + np.flatnonzero(np.isfinite(distance[:, 1])))
+    return np.concatenate(found)

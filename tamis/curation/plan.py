@@ -15,6 +15,7 @@ from tamis.curation.classes import estimate_classes
 from tamis.curation.difficulty import edge_at
 from tamis.curation.duplicates import near_duplicates
 from tamis.curation.estimate import PairSample
+from tamis.curation.kept import KEPT
 from tamis.curation.space import sampled
 from tamis.errors import InputError
 from tamis.scan.histogram import Histogram, exact_edges
@@ -37,13 +38,15 @@ PROFILE_SHARES = np.concatenate([np.arange(0.005, 0.5, 0.005), np.arange(0.5, 0.
 class Plan:
     """What to scan for, and what a curation knows without the scan.
 
-    task: its band is that of the curation, its k the neighbours to keep. method: how to scan.
+    task: its band is that of the curation, its k the partners in the band to keep. method: how to scan. neighbours: the
+        partners among which difficult pairs are sought.
     classes, criteria, cluster: as of `estimate_classes`. blend_score: (N,) float32, see there. graph_sample: random
         pairs, for the estimate of the graph. near: as of `near_duplicates`.
     """
 
     task: Task
     method: Method
+    neighbours: int
     classes: int
     criteria: dict[str, int]
     cluster: npt.NDArray[np.int32]
@@ -58,6 +61,7 @@ class Plan:
         state = {
             "task": {"k": task.k, "low": task.low, "high": task.high, "bins": task.bins},
             "method": asdict(self.method),
+            "neighbours": self.neighbours,
             "classes": self.classes,
             "criteria": self.criteria,
             "seed": self.seed,
@@ -87,6 +91,7 @@ def plan_from_content(content: bytes) -> Plan:
     return Plan(
         Task(**state["task"], profile_edges=arrays["profile_edges"], columns=arrays.get("columns")),
         Method(method["device"], method["bf16"], shape),
+        state["neighbours"],
         state["classes"],
         state["criteria"],
         arrays["cluster"],
@@ -115,9 +120,10 @@ def make_plan(
     # A small scan tells where the band lies, so that the large one can look inside it while it counts.
     sketch = pair_scan(rows.unit(sampled(len(rows), SCOUT, np.random.default_rng(seed))), k=0).histogram
     edges = _profile_edges(sketch, exact_edges(BINS, bf16=computes_bf16(len(rows))))
-    method = choose_method(rows, device, neighbours, len(edges))
+    partners = min(neighbours, max(1, KEPT // len(rows)))
+    method = choose_method(rows, device, partners, len(edges))
     task = Task(
-        neighbours,
+        partners,
         low=edge_at(sketch, pos_low, edges),
         # Of one class no pair is between classes; a band is there all the same, for what-ifs.
         high=edge_at(sketch, 1 / max(2, found.classes) if pos_high == "auto" else pos_high, edges),
@@ -128,6 +134,7 @@ def make_plan(
     return Plan(
         task,
         method,
+        neighbours,
         found.classes,
         found.criteria,
         found.labels,

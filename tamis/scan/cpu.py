@@ -30,8 +30,6 @@ TILE = 1024
 SAMPLE = 2048
 # Rounding a similarity below 1 to bf16.
 HALF_ULP = 2.0**-9
-# Products of rows of such lengths add up in float32 without leaving its range.
-SAFE_NORMS = 1e-15, 1e15
 FLUSH = 512
 
 
@@ -232,9 +230,7 @@ class _Best:
     ) -> None:
         self._task, self._bf16 = task, own.dtype == torch.bfloat16
         self._value_of = pattern_values() if self._bf16 else np.empty(0, np.float32)
-        norms = rows.norms.numpy()
-        wide = not (SAFE_NORMS[0] < norms.min() and norms.max() < SAFE_NORMS[1])
-        self._exact = candidates.Exact(*rows.plain(), norms, wide)
+        self._exact = candidates.exact_of(rows)
         rounding = HALF_ULP if self._bf16 else 0.0
         error = own.error + other.error.max() + np.float32(4 * ACCUMULATION * rows.dimension + rounding)
         room = arrays.zeros((len(rows), min(4 * task.k, task.k + len(ids)), 2), np.int32)

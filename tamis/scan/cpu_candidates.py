@@ -5,6 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tamis.scan.cpu_kernels import LOW_HALF, Array, compiled, compiled_sum
+from tamis.scan.rows import Rows
+
+# Products of rows of such lengths add up in float32 without leaving its range.
+SAFE_NORMS = 1e-15, 1e15
 
 
 class Exact(NamedTuple):
@@ -18,6 +22,11 @@ class Exact(NamedTuple):
     decode: Array
     norms: Array
     wide: bool
+
+
+def exact_of(rows: Rows) -> Exact:
+    norms = rows.norms.numpy()
+    return Exact(*rows.plain(), norms, wide=not (SAFE_NORMS[0] < norms.min() and norms.max() < SAFE_NORMS[1]))
 
 
 class Best(NamedTuple):

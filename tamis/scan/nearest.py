@@ -1,16 +1,22 @@
-"""Nearest neighbours and k-means by FAISS (Douze et al. 2024): the one module that knows it.
+"""Nearest neighbours and k-means, the latter by FAISS (Douze et al. 2024): the one module that knows it.
 
 Points are (n, d) float32 in memory. FAISS adds up in an order of its own for each number of threads' share of the rows,
 never of a row, so that its results do not depend on how many threads there are.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from tamis.errors import InputError
+from tamis.scan.highest import QUERIES, TILE, half_squares, highest
 from tamis.scan.rows import Rows
+from tamis.scan.threads import in_parallel, threads
 
 Points = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -18,11 +24,12 @@ Indices = npt.NDArray[np.int64]
 # With so few centres, that several beginnings are tried costs little beside all else.
 FEW, BEGINNINGS = 64, 5
 ITERATIONS = 20
-# Samples that are all compared, as that takes seconds; and of a larger index samples to learn a list from, those that
-# measure the recall, what it must reach, and the lists that are looked into at first.
-EXACT_UP_TO, A_LIST, CHECKED, RECALL, FIRST_PROBES = 16_384, 40, 1000, 0.95, 8
+# Samples that the centre of an inverted file's list is learnt from, and in how many turns.
+A_LIST, LIST_ITERATIONS = 40, 10
 # Points for each centre among which the first ones are drawn.
 POOL = 16
+# The variable by which OpenBLAS is told the kind of processor.
+BLAS = "OPENBLAS_CORETYPE"
 
 
 def nearest(points: Points, k: int) -> tuple[Points, Indices]:
@@ -30,40 +37,18 @@ def nearest(points: Points, k: int) -> tuple[Points, Indices]:
 
     k: less than n.
     """
-    index = _faiss().IndexFlatL2(points.shape[1])
-    index.add(points)
-    squares, found = index.search(points, k + 1)
-    others, shape = _are_others(found, np.arange(len(points))), (len(points), k)
-    return np.sqrt(np.maximum(squares[others].reshape(shape), 0)), found[others].reshape(shape)
+    whole, numbers = torch.from_numpy(points), np.arange(len(points))
+    squares, found = np.empty((len(points), k), np.float32), np.empty((len(points), k), np.int64)
 
+    def search(start: int, _: None) -> None:
+        own = numbers[start : start + QUERIES]
+        tiles = ((numbers[at : at + TILE], whole[at : at + TILE]) for at in range(0, len(points), TILE))
+        queries = whole[start : start + QUERIES]
+        products, found[own] = highest(queries, own, tiles, k, distance=True)
+        squares[own] = 2 * (half_squares(queries).numpy()[:, None] - products)
 
-def alike(rows: Rows, k: int, seed: int) -> tuple[Indices, float]:
-    """Each sample's k most similar others by cosine similarity: (N, k) int64, -1 where fewer are found; and the recall.
-
-    All are compared up to EXACT_UP_TO samples; beyond, an inverted file of half-precision rows looks into as many of
-    its lists as the asked RECALL takes, which is measured on CHECKED random samples against an exact search.
-    """
-    faiss, count = _faiss(), len(rows)
-    if count <= EXACT_UP_TO:
-        index = faiss.IndexFlatIP(rows.dimension)
-    else:
-        lists = int(2 * count**0.5)
-        index = faiss.IndexIVFScalarQuantizer(
-            faiss.IndexFlatIP(rows.dimension),
-            rows.dimension,
-            lists,
-            faiss.ScalarQuantizer.QT_fp16,
-            faiss.METRIC_INNER_PRODUCT,
-        )
-        index.cp.min_points_per_centroid, index.cp.niter = 1, ITERATIONS // 2
-        random = np.random.default_rng((seed, 6))
-        index.train(rows.unit(np.sort(random.choice(count, min(count, A_LIST * lists), replace=False))).numpy())
-    for part in rows.blocks():
-        index.add(rows.unit(part).numpy())
-    recall = 1.0
-    if count > EXACT_UP_TO:
-        recall = _probe(index, rows, k, np.sort(random.choice(count, CHECKED, replace=False)))
-    return np.concatenate([_others(index, rows, part, k) for part in rows.blocks()]), recall
+    in_parallel(search, range(0, len(points), QUERIES), threads())
+    return np.sqrt(np.maximum(squares, 0)), found
 
 
 def kmeans(points: Points, k: int, seed: int, centres: Points | None = None) -> Points:
@@ -78,7 +63,7 @@ def kmeans(points: Points, k: int, seed: int, centres: Points | None = None) -> 
     random = np.random.default_rng((seed, 4))
     none = points[:0]
     beginnings = [none] * (BEGINNINGS if k <= FEW else centres is None) + ([] if centres is None else [centres])
-    tries = [_lloyd(points, _far_apart(points, k, begun, random)) for begun in beginnings]
+    tries = [_lloyd(points, k, ITERATIONS, _far_apart(points, k, begun, random)) for begun in beginnings]
     return min(tries, key=lambda found: float(_nearest_centre(points, found)[0].sum(dtype=np.float64)))
 
 
@@ -87,42 +72,13 @@ def assign(points: Points, centres: Points) -> npt.NDArray[np.int32]:
     return _nearest_centre(points, centres)[1].astype(np.int32)
 
 
-def _probe(index: Any, rows: Rows, k: int, checked: Indices) -> float:
-    """Has the index look into as many lists as the recall takes, or all; returns the recall."""
-    queries = rows.unit(checked)
-    best_similarity = np.full((len(checked), k), -np.inf, np.float32)
-    best = np.full((len(checked), k), -1, np.int64)
-    for part in rows.blocks():
-        products = (queries @ rows.unit(part).T).numpy()
-        products[np.arange(part.start, part.stop) == checked[:, None]] = -np.inf
-        both = np.concatenate([best_similarity, products], axis=1)
-        names = np.concatenate([best, np.broadcast_to(np.arange(part.start, part.stop), products.shape)], axis=1)
-        kept = np.argpartition(-both, k - 1, axis=1)[:, :k]
-        best_similarity, best = np.take_along_axis(both, kept, 1), np.take_along_axis(names, kept, 1)
-    index.nprobe, recall = FIRST_PROBES, 0.0
-    while True:
-        found = _others(index, rows, checked, k)
-        hits = sum(len(np.intersect1d(*both)) for both in zip(found, best, strict=True))
-        recall = hits / best.size
-        if recall >= RECALL or index.nprobe >= index.nlist:
-            return float(recall)
-        index.nprobe = min(2 * index.nprobe, index.nlist)
-
-
-def _others(index: Any, rows: Rows, which: "slice | Indices", k: int) -> Indices:
-    """What is nearest to samples, without these."""
-    own = np.arange(which.start, which.stop) if isinstance(which, slice) else which
-    found: Indices = index.search(rows.unit(which).numpy(), k + 1)[1]
-    others: Indices = found[_are_others(found, own)].reshape(len(found), k)
-    return others
-
-
-def _are_others(found: Indices, own: Indices) -> npt.NDArray[np.bool_]:
-    """(n, k + 1), k a row: what is not the point itself, or all but the farthest."""
-    # A point need not be the first of what is at its own place; it may even be none of the k + 1.
-    itself: npt.NDArray[np.bool_] = found == own[:, None]
-    itself[~itself.any(1), -1] = True
-    return ~itself
+def list_centres(rows: Rows, seed: int) -> Points:
+    """(L, d) float32 of length one, the centres of an inverted file's lists, as many as the root of the number of
+    samples: by spherical k-means of a part of these."""
+    count = int(len(rows) ** 0.5)
+    random = np.random.default_rng((seed, 6))
+    points = rows.unit(np.sort(random.choice(len(rows), min(len(rows), A_LIST * count), replace=False))).numpy()
+    return _lloyd(points, count, LIST_ITERATIONS, None, spherical=True)
 
 
 def _far_apart(points: Points, k: int, begun: Points, random: np.random.Generator) -> Points:
@@ -142,32 +98,63 @@ def _far_apart(points: Points, k: int, begun: Points, random: np.random.Generato
     return np.stack(chosen)
 
 
-def _lloyd(points: Points, centres: Points) -> Points:
-    clustering = _faiss().Kmeans(
+def _lloyd(points: Points, k: int, iterations: int, begun: Points | None, *, spherical: bool = False) -> Points:
+    """begun: (k, d), or None to begin at random points."""
+    faiss = _faiss()
+    clustering = faiss.Kmeans(
         points.shape[1],
-        len(centres),
-        niter=ITERATIONS,
+        k,
+        niter=iterations,
+        spherical=spherical,
         # All that is given is used, and no warning says that it is little.
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
+        # A build for GPUs that finds none works on the CPU.
+        gpu=faiss.get_num_gpus() > 0,
     )
-    clustering.train(points, init_centroids=centres)
+    clustering.train(points, init_centroids=begun)
     found: Points = clustering.centroids
     return found
 
 
 def _nearest_centre(points: Points, centres: Points) -> tuple[Points, Indices]:
-    index = _faiss().IndexFlatL2(points.shape[1])
-    index.add(centres)
-    squares, found = index.search(points, 1)
-    return squares[:, 0], found[:, 0]
+    """(n,) float32 squared distances, and (n,) int64."""
+    squares, found = np.empty(len(points), np.float32), np.empty(len(points), np.int64)
+    others = torch.from_numpy(centres)
+    lengths = half_squares(others)
+
+    def search(start: int, _: None) -> None:
+        part = slice(start, start + QUERIES)
+        queries = torch.from_numpy(points[part])
+        products, nearest = (queries @ others.T - lengths).max(1)
+        squares[part], found[part] = np.maximum(2 * (half_squares(queries) - products).numpy(), 0), nearest.numpy()
+
+    in_parallel(search, range(0, len(points), QUERIES), threads())
+    return squares, found
 
 
 def _faiss() -> Any:
     try:
-        import faiss
+        with _blas_of_this_processor():
+            import faiss
     except ImportError as error:
         raise InputError(
             "FAISS is not installed.", "Type: pip install 'tamis[cpu]', or 'tamis[gpu]' on a machine with a GPU."
         ) from error
     return faiss
+
+
+@contextmanager
+def _blas_of_this_processor() -> Iterator[None]:
+    """Tells the OpenBLAS 0.3.15 in FAISS's wheel what this processor computes: one that is newer than itself it takes
+    for one of 2004. It asks when it is loaded; other libraries and processes are told nothing."""
+    able = torch.cpu.get_capabilities()
+    kind = "SkylakeX" if able.get("avx512_vl") else "Haswell" if able.get("avx2") else None
+    if kind is None or BLAS in os.environ:
+        yield
+        return
+    os.environ[BLAS] = kind
+    try:
+        yield
+    finally:
+        del os.environ[BLAS]

@@ -24,8 +24,10 @@ from samples import digit_embeddings, digit_files, write_folder, write_tar
 from torchvision.models import resnet18
 
 import tamis
+from benchmarks import scale
 from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
+from benchmarks.scale import run as scale_benchmark
 from benchmarks.train import run as train_benchmark
 from service.schemas import NewCuration
 from tamis.commands.cli import main
@@ -441,6 +443,17 @@ def test_the_benchmark_of_ingest_measures_limit_peers_and_memory(
         assert figures[name]["times_peer"] > 0
         assert figures[name]["times_peer_with_thumbnails"] > 0
     assert [figures[f"memory, {count} images"]["images"] for count in (30, 120)] == [30, 120]
+
+
+def test_the_benchmark_of_scale_tells_stages_memory_and_what_was_found() -> None:
+    figures = dict(scale_benchmark(sizes=(3000, 6000), candidates=3000, dimension=32, classes=20))
+    small, large = (figures[f"curate, {count} samples of 20 classes"] for count in (3000, 6000))
+    assert large["stages"].keys() == small["stages"].keys() == scale.STAGES.keys()
+    assert large["classes"] > 1
+    assert large["recall"] == large["known_listed"] == 1.0
+    assert 0 < large["anonymous_bytes"] < 2**30
+    assert figures["growth"]["projected"].keys() == {f"1{zeros * '0'} samples" for zeros in (7, 8, 9)}
+    assert figures["neighbours, 3000 samples, k=64"]["recall"] == 1.0
 
 
 def test_a_benchmark_ends_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The number of classes, and the clusters, of points whose classes are known."""
 
+import os
 import subprocess
 import sys
 
@@ -99,6 +100,15 @@ def test_no_cluster_is_empty_where_samples_crowd_at_one_place() -> None:
     points[40:] = points[0] + 1e-3 * points[40:]
     centres = kmeans(points, 30, 0)
     assert set(assign(points, centres)) == set(range(30))
+
+
+def test_what_faiss_is_told_of_the_processor_no_other_library_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    kmeans(points, 3, 0)
+    assert "OPENBLAS_CORETYPE" not in os.environ
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    kmeans(points, 3, 0)
+    assert os.environ["OPENBLAS_CORETYPE"] == "Haswell"
 
 
 CLUSTERED = """

@@ -1,6 +1,8 @@
 """Curation on made data whose difficult examples are known, and the promises of its result."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
 import tamis
+from benchmarks.scale import BETWEEN, write
 from tamis import InputError
 from tamis.checkpoint import FileCheckpoint
 from tamis.curation.asked import REMOVING, STRATEGIES
@@ -114,12 +117,63 @@ def test_where_too_many_are_to_be_compared_nearly_all_nearest_are_found(
     many = np.concatenate([embeddings + 0.01 * turn * embeddings[::-1] for turn in range(4)])
     whole = difficult_pairs(Rows(many), 10, CLASSES)
     assert whole.recall == 1.0
-    monkeypatch.setattr("tamis.scan.nearest.EXACT_UP_TO", 500)
+    monkeypatch.setattr("tamis.scan.alike.EXACT_UP_TO", 500)
     found = difficult_pairs(Rows(many), 10, CLASSES)
     assert 0.95 <= found.recall <= 1.0
     both = set(zip(whole.a, whole.b, strict=True)) & set(zip(found.a, found.b, strict=True))
     assert len(both) >= 0.9 * len(whole.a)
     np.testing.assert_array_equal(found.difficulty, difficult_pairs(Rows(many), 10, CLASSES).difficulty)
+
+
+def test_neighbours_of_another_class_are_found_as_those_of_the_own_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tamis.scan.alike.EXACT_UP_TO", 500)
+    write(tmp_path / "made.npy", 5000, 64, 20)
+    found = difficult_pairs(Rows(np.load(tmp_path / "made.npy")), 20, classes=20)
+    between = np.arange(0, 5000, BETWEEN)
+    assert np.isin(between * 5000 + between + 1, found.a * 5000 + found.b).mean() > 0.9
+    # And they are listed first.
+    assert ((found.a[:25] % BETWEEN == 0) & (found.b[:25] == found.a[:25] + 1)).mean() > 0.9
+
+
+LISTED = """
+import sys
+import numpy as np
+from tamis.curation import kept, pairs
+from tamis.scan import alike, rows
+alike.EXACT_UP_TO, kept.KEPT = 500, 40_000
+found = pairs.difficult_pairs(rows.Rows(np.random.default_rng(0).standard_normal((5000, 32))), 20, classes=20)
+for column in (found.a, found.b, found.similarity, found.difficulty):
+    sys.stdout.buffer.write(column.tobytes())
+"""
+
+
+def test_the_pairs_are_the_same_whatever_the_number_of_threads() -> None:
+    results = {
+        subprocess.run(
+            [sys.executable, "-c", LISTED], env={"OMP_NUM_THREADS": threads}, capture_output=True, check=True
+        ).stdout
+        for threads in ("1", "2", "5")
+    }
+    assert len(results) == 1
+    assert len(results.pop()) > 24 * 20_000
+
+
+def test_where_pairs_are_too_many_the_first_are_the_same_and_every_sample_has_its_own(
+    embeddings: npt.NDArray[np.float32], curation: tamis.Curation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(embeddings)
+    for module in ("kept", "plan"):
+        monkeypatch.setattr(f"tamis.curation.{module}.KEPT", 4 * count)
+    few = tamis.curate(embeddings, classes=CLASSES, neighbours=20)
+    assert 2 * count < few.pairs.num_rows <= 4 * count
+    assert few.pairs[: 2 * count].equals(curation.pairs[: 2 * count])
+    assert set(np.concatenate([few.pairs["a"], few.pairs["b"]])) == set(range(count))
+    # Of the band each sample keeps four partners, so that it may be listed with more.
+    assert len(few._listed.a) <= 4 * count < len(curation._listed.a)
+    assert few.neighbours == curation.neighbours == 20
+    assert few.difficulty.tobytes() == curation.difficulty.tobytes()
 
 
 def test_counts_and_scores_at_the_thresholds_are_exact(
