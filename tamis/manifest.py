@@ -119,7 +119,9 @@ def read_manifest(directory: str | Path) -> Manifest:
         raise InputError(f"{folder} has manifest format {version}; this version reads up to {FORMAT_VERSION}.")
     for name in (SAMPLES, PAIRS, FEATURES)[: 3 if FEATURES in hashes else 2]:
         file = folder / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != hashes.get(name):
+        if not file.is_file():
+            raise InputError(f"{file} is missing.", "Download or write the manifest again.")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != hashes.get(name):
             raise InputError(
                 f"{file} does not match the hash in {DESCRIPTION}.", "Download or write the manifest again."
             )

@@ -170,13 +170,14 @@ def test_a_manifest_is_made_and_downloaded(page: Page, curated: Curated, tmp_pat
     expect(newest.get_by_text("combined")).to_be_visible()
     expect(newest.get_by_text("succeeded")).to_be_visible(timeout=30_000)
     [made] = [row for row in manifests(curated) if row["id"] not in before]
-    for name in ("samples.parquet", "pairs.parquet", "manifest.json"):
+    assert {*made["files"]} == {"samples.parquet", "pairs.parquet", "features.npy", "manifest.json"}
+    for name in made["files"]:
         with page.expect_download() as download:
             newest.get_by_role("link", name=name).click()
         download.value.save_as(tmp_path / name)
         told = httpx.get(f"{curated.server.url}{made['files'][name]}").headers["etag"]
         assert told == f'"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}"'
-    # Reading compares the tables with the hashes in manifest.json.
+    # Reading compares the others with the hashes in manifest.json.
     description = tamis.read_manifest(tmp_path).description
     assert (description["strategy"], description["duplicates"]["dropped"]) == ("combined", "near")
 
