@@ -131,7 +131,7 @@ def neighbours(file: str, count: int) -> dict[str, float]:
         found[own] = partners
 
     before, start = resident_bytes(), time.perf_counter()
-    estimated = alike(rows, NEIGHBOURS, 0, take, Arrays(memory_budget()))
+    stated = alike(rows, NEIGHBOURS, 0, take, Arrays(memory_budget()))
     searched = time.perf_counter() - start
     checked = np.sort(np.random.default_rng(1).choice(count, min(CHECKED, count), replace=False))
     tiles = ((np.arange(part.start, part.stop), rows.unit(part)) for part in rows.blocks())
@@ -143,7 +143,7 @@ def neighbours(file: str, count: int) -> dict[str, float]:
     return {
         "seconds": round(searched, 1),
         "recall": hits / exact.size,
-        "estimated_recall": estimated,
+        "stated_recall": stated,
         "exact_scan_seconds": round(scanned, 1),
         "exact_scan_projected_to_a_million": round(scanned * (1e6 / count) ** 2, 1),
         "bytes_before": before,
