@@ -22,7 +22,7 @@ class Recipe:
         no fewer than 10 and no more than 200. steps: of the optimiser, in place of epochs.
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
-    temperature: of InfoNCE; the spectral loss has none.
+    temperature, prior, hardness: of InfoNCE; the spectral loss has none.
     projection_dim: outputs of the projection head, which is thrown away after training.
     Raises InputError for an unknown loss and numbers out of range.
     """
@@ -33,6 +33,8 @@ class Recipe:
     batch_size: int = 128
     loss: str = "infonce"
     temperature: float = 0.2
+    prior: float = 0.0
+    hardness: float = 0.0
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     projection_dim: int = 64

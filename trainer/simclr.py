@@ -108,7 +108,8 @@ class Learner:
         self._recipe, self._device, self._total = recipe, device, total
         self._bf16 = has_bf16(device)
         self._flagged = None if flags is None else flags.on(device)
-        self._loss = InfoNCE(recipe.temperature) if recipe.loss == "infonce" else Spectral()
+        contrast = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
+        self._loss = contrast if recipe.loss == "infonce" else Spectral()
         self.encoder = build_encoder(spec, recipe.seed).to(device).train()
         self._head = _projection_head(self.encoder.dimension, recipe).to(device).train()
         parameters = [*self.encoder.parameters(), *self._head.parameters()]

@@ -84,7 +84,7 @@ def experiment(
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> Result:
-    plan = planned([name.strip() for name in arms.split(",") if name.strip()])
+    plan = planned([name.strip() for name in arms.split(",") if name.strip()], runs.loss)
     check_seeds(seeds)
     shares = shares_of(mixed)
     difficulty.judge()
