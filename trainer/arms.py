@@ -19,11 +19,12 @@ CONTROLS = {
 # features, `combined` drops as many as `remove` and brings them too. They treat whole sets by rules of their own and do
 # not claim that the difficult pairs of a manifest are what counts, so none of our controls is theirs: they are peers,
 # told apart from the best baseline alone.
-PEERS = {"debiased": "auto", "hard": "auto", "eliminated": "auto"}
+PEERS = {"debiased": "auto", "hard": "auto", "eliminated": "auto", "sas": "combined"}
 PAPERS = {
     "debiased": "Chuang et al. 2020",
     "hard": "Robinson et al. 2021",
     "eliminated": "Huynh et al. 2022",
+    "sas": "Joshi and Mirzasoleiman 2023",
 }
 # Those that change the loss, which is infonce in their papers.
 LOSSES_OF_PEERS = ("debiased", "hard", "eliminated")

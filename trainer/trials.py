@@ -14,6 +14,7 @@ from trainer.arms import PEERS, Arm
 from trainer.data import usable
 from trainer.flags import Chance, Curated, Flags, manifest_flags
 from trainer.recipe import Recipe
+from trainer.subset import sas
 
 Flagged = npt.NDArray[np.bool_]
 # What arms and seeds differ by in their recipe.
@@ -70,7 +71,18 @@ def _peer(name: str, manifest: Manifest, tested: Flagged, recipe: Recipe) -> Tri
             f"The images are of one class as far as is known, so the arm {name} has nothing to go by.",
             "Leave it out, or say how many there are with --classes.",
         )
+    if name == "sas":
+        return Trial(_sas(flags.rows, manifest, tested), None, recipe)
     if name == "eliminated":
         return Trial(~tested, replace(flags, low=flags.high, high=math.inf, margin=-math.inf, temperature=1.0), recipe)
     prior = manifest.description["thresholds"]["pos_high"]
     return Trial(~tested, None, replace(recipe, prior=prior, hardness=HARDNESS if name == "hard" else 0.0))
+
+
+def _sas(rows: npt.NDArray[np.float16], manifest: Manifest, tested: Flagged) -> Flagged:
+    """As many samples as the manifest keeps of those not tested on."""
+    samples, trained = usable(manifest), np.flatnonzero(~tested)
+    count = int((samples["keep"].to_numpy(zero_copy_only=False) & ~tested).sum())
+    keep = np.zeros(len(tested), np.bool_)
+    keep[trained] = sas(rows[trained], samples["cluster"].to_numpy()[trained], count)
+    return keep

@@ -217,6 +217,18 @@ def test_peers_do_what_their_papers_say(manifests: dict[str, Manifest]) -> None:
     plain = rows[:40].astype(np.float32)
     assert margin == -np.inf
     assert np.array_equal(alike.numpy(), plain @ plain.T >= described["band"]["sim_high"])
+    subset, rows_of_it = found["sas"], manifests["combined"].features
+    assert rows_of_it is not None
+    assert subset.keep.sum() == trial(manifests, "remove", tested).keep.sum() < (~tested).sum()
+    assert subset.flags is None
+    cluster = manifests["combined"].samples["cluster"].to_numpy()
+    for number in range(4):
+        own = np.flatnonzero((cluster == number) & ~tested)
+        similar = rows_of_it[own].astype(np.float64) @ rows_of_it[own].astype(np.float64).T
+        np.fill_diagonal(similar, 0.0)
+        kept = subset.keep[own]
+        assert abs(kept.mean() - subset.keep[~tested].mean()) < 1.5 / len(own)
+        assert similar.sum(1)[kept].min() >= similar.sum(1)[~kept].max(initial=-np.inf)
     one_class = replace(manifests["auto"], features=None, description={})
     with pytest.raises(InputError, match="one class as far as is known, so the arm hard"):
         trial_of(of["hard"], one_class, tested, Recipe())
