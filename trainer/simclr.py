@@ -22,7 +22,7 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
 from tamis.losses import InfoNCE, Spectral
 from tamis.progress import Progress
-from trainer.augment import Augmentation, augment
+from trainer.augment import augment
 from trainer.data import ImageSet
 from trainer.flags import Flags
 from trainer.recipe import MIN_SAMPLES, Recipe
@@ -126,7 +126,7 @@ class Learner:
         device = self._device
         generator = torch.Generator(device).manual_seed(_seed(self._recipe.seed, step))
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        views = torch.cat([augment(batch, Augmentation(), generator) for _ in range(2)])
+        views = torch.cat([augment(batch, self._recipe.augmentation, generator) for _ in range(2)])
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         with repeatable_convolutions():

@@ -98,6 +98,13 @@ def test_a_test_source_is_tested_on_and_labels_that_do_not_fit_are_told(
     arms = ["--arms", "baseline", "--seeds", "2"]
     assert main(typed(digits, tmp_path / "out", *arms, "--test", str(test))) == 0
     assert {row["samples"] for row in runs(tmp_path / "out")} == {COUNT}
+    (tmp_path / "plain.toml").write_text("flip = 0.0\n")
+    plain = [*arms, "--test", str(test), "--augmentations", str(tmp_path / "plain.toml")]
+    assert main(typed(digits, tmp_path / "out", *plain)) == 1
+    assert main(typed(digits, tmp_path / "plain", *plain)) == 0
+    used = json.loads(pq.read_schema(tmp_path / "plain" / "runs.parquet").metadata[b"tamis"])["recipe"]["augmentation"]
+    assert (used["flip"], used["scale"]) == (0.0, [0.2, 1.0])
+    capsys.readouterr()
     assert main(typed(digits, tmp_path / "out", *arms)) == 1
     assert "holds the runs of another experiment" in capsys.readouterr().err
     assert main(typed(digits, tmp_path / "other", *arms, "--test", str(others))) == 2
@@ -146,6 +153,7 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--arms", "removal"], "There is no arm 'removal'. Use some of baseline, remove"),
         (["--arms", ","], "No arm is named"),
         (["--arms", "hard", "--loss", "spectral"], "The arm hard is a rule on infonce"),
+        (["--augmentations", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
         (["--encoder", "vgg"], "vgg"),
@@ -154,7 +162,19 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--mixed", "0.1", "--encoder", f"embeddings:{__file__}"], "none of mixed images"),
         (["--epochs", "2"], "one of them"),
     ],
-    ids=["arm", "no arm", "loss", "one seed", "test", "encoder", "checkpoint", "share", "embeddings", "two lengths"],
+    ids=[
+        "arm",
+        "no arm",
+        "loss",
+        "augmentations",
+        "one seed",
+        "test",
+        "encoder",
+        "checkpoint",
+        "share",
+        "embeddings",
+        "two lengths",
+    ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
     digits: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
