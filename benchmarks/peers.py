@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from trainer.subset import within_cluster
+
 Floats = npt.NDArray[np.floating]
 
 BATCH, ROUNDS = 128, 20
@@ -56,13 +58,6 @@ def _batch_band(study: Study) -> Floats:
     return share
 
 
-def _within_cluster(study: Study) -> Floats:
-    sums = np.stack([study.unit[study.cluster == number].sum(0) for number in range(int(study.cluster.max()) + 1)])
-    sizes = np.bincount(study.cluster)[study.cluster]
-    mean: Floats = ((study.unit * sums[study.cluster]).sum(1) - 1) / np.maximum(sizes - 1, 1)
-    return -mean
-
-
 def _margin(study: Study) -> Floats:
     two = np.sort(study.prototypes, axis=1)[:, -2:]
     margin: Floats = two[:, 0] - two[:, 1]
@@ -84,7 +79,7 @@ PEERS: dict[str, Callable[[Study], Floats]] = {
     "10-NN distance (cleanlab Datalab)": lambda study: -study.nearest[:, :10].mean(1),
     "50-NN distance": lambda study: -study.nearest.mean(1),
     # Joshi and Mirzasoleiman 2023: SAS keeps what is most similar to the rest of its latent class.
-    "similarity within the cluster (SAS)": _within_cluster,
+    "similarity within the cluster (SAS)": lambda study: -within_cluster(study.unit, study.cluster),
     "InfoNCE loss of late epochs": lambda study: study.loss,
     "forgetting events": lambda study: study.forgotten,
     "batch band (the paper's rule)": _batch_band,

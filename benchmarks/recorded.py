@@ -15,8 +15,8 @@ _recorded: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
 class Recorder:
     """InfoNCE that also notes each sample's loss, and whether its other view was the most similar of all."""
 
-    def __init__(self, temperature: float) -> None:
-        self._temperature, self._loss = temperature, InfoNCE(temperature)
+    def __init__(self, temperature: float, prior: float, hardness: float) -> None:
+        self._temperature, self._loss = temperature, InfoNCE(temperature, prior, hardness)
         _recorded.clear()
 
     def __call__(self, z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:

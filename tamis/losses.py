@@ -28,7 +28,16 @@ class InfoNCE:
         orientation alone takes that orientation's values in both.
     and returns the mean over the 2B views, a scalar tensor (half precision is raised to float32).
 
-    Raises InputError for unfitting shapes or types, and for temperatures that are not positive.
+    Of the literature, over the same logits:
+    prior: the probability that a negative is of the view's own class; its share is taken out of the sum over the N
+        negatives, (sum - N * prior * e^positive) / (1 - prior), but no less than N * e^(-1 / temperature) is left
+        (Chuang et al. 2020, section 4).
+    hardness: negatives weigh as e^(hardness * logit), with mean one (Robinson et al. 2021, section 3; there beta).
+    A margin of minus infinity takes a pair out of the negatives: false-negative elimination (Huynh et al. 2022,
+        section 3).
+
+    Raises InputError for unfitting shapes or types, for temperatures that are not positive, for a prior outside [0, 1)
+    and a hardness below 0.
 
     >>> z1 = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> loss = InfoNCE(temperature=0.5)
@@ -40,9 +49,15 @@ class InfoNCE:
     """
 
     temperature: float = 0.5
+    prior: float = 0.0
+    hardness: float = 0.0
 
     def __post_init__(self) -> None:
         _check_positive("temperature", self.temperature)
+        if not 0 <= self.prior < 1:
+            raise InputError(f"prior is {self.prior}.", "Give a probability, from 0 to below 1.")
+        if not (self.hardness >= 0 and math.isfinite(self.hardness)):
+            raise InputError(f"hardness is {self.hardness}.", "Give 0 or more.")
 
     def __call__(
         self,
@@ -58,7 +73,25 @@ class InfoNCE:
         logits = _adjusted(similarity, difficult, margin, temperature_scale).reshape(2 * count, 2 * count)
         itself = torch.eye(2 * count, dtype=torch.bool, device=logits.device)
         logits = (logits / self.temperature).masked_fill(itself, -math.inf)
-        return functional.cross_entropy(logits, torch.arange(2 * count, device=logits.device).roll(count))
+        return self._contrast(logits, torch.arange(2 * count, device=logits.device).roll(count))
+
+    def _contrast(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        """The mean over the rows. logits: minus infinity for what is no negative. positive: of each row, its column."""
+        if not (self.prior or self.hardness):
+            return functional.cross_entropy(logits, positive)
+        # Taken away, so that no exponential overflows.
+        highest = logits.detach().amax(1)
+        logits = logits - highest[:, None]
+        own = logits.gather(1, positive[:, None]).squeeze(1)
+        negatives = logits.scatter(1, positive[:, None], -math.inf)
+        others = torch.isfinite(negatives)
+        number = others.sum(1, dtype=logits.dtype)
+        # A finite filling, for a row without negatives.
+        hard = (self.hardness * negatives).masked_fill(~others, torch.finfo(logits.dtype).min).softmax(1)
+        weighted = number * (hard * negatives.exp()).sum(1)
+        least = number * torch.exp(-1 / self.temperature - highest)
+        left = torch.maximum((weighted - number * self.prior * own.exp()) / (1 - self.prior), least)
+        return ((own.exp() + left).log() - own).mean()
 
 
 @dataclass(frozen=True)

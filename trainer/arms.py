@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tamis.errors import InputError
-from trainer.recipe import Recipe
+from trainer.recipe import Loss, Recipe
 
 # Of temperatures a factor of two apart, the best is what every arm is compared with: what a factor on difficult pairs
 # gains is not to be had by another temperature for all.
@@ -15,7 +15,20 @@ CONTROLS = {
     "remove": ("random",),
     **{name: (f"{name}-all", f"{name}-random") for name in ("margin", "temperature", "combined", "auto")},
 }
-ARMS = (BASELINE, *CONTROLS)
+# Of the literature, with the strategy whose manifest each takes what it needs from: `auto` keeps all images and brings
+# features, `combined` drops as many as `remove` and brings them too. They treat whole sets by rules of their own and do
+# not claim that the difficult pairs of a manifest are what counts, so none of our controls is theirs: they are peers,
+# told apart from the best baseline alone.
+PEERS = {"debiased": "auto", "hard": "auto", "eliminated": "auto", "sas": "combined"}
+PAPERS = {
+    "debiased": "Chuang et al. 2020",
+    "hard": "Robinson et al. 2021",
+    "eliminated": "Huynh et al. 2022",
+    "sas": "Joshi and Mirzasoleiman 2023",
+}
+# Those that change the loss, which is infonce in their papers.
+LOSSES_OF_PEERS = ("debiased", "hard", "eliminated")
+ARMS = (BASELINE, *CONTROLS, *PEERS)
 MIN_SEEDS = 2
 MOST_MIXED = 0.5
 
@@ -25,7 +38,8 @@ class Arm:
     """strategy: of the manifest it takes; "" for all images alike. control: "" for the manifest as it is; `random` for
     images and pairs that chance picks, as many; `all` for all pairs, and images that chance picks.
 
-    temperature: of the loss. of: the arm that a control is the control of.
+    temperature: of the loss. of: the arm that a control is the control of. An arm of PEERS does by its name what its
+    paper says; of its manifest it takes what it needs for that.
     """
 
     name: str
@@ -35,19 +49,24 @@ class Arm:
     of: str = ""
 
 
-def planned(asked: Sequence[str]) -> tuple[Arm, ...]:
+def planned(asked: Sequence[str], loss: Loss = "infonce") -> tuple[Arm, ...]:
     """The arms to run: the baselines, then each arm that is asked for, by its name or a control's, with its controls.
 
-    Raises InputError for names that there are not.
+    Raises InputError for names that there are not, and for peers that are rules on another loss.
     """
     of = {control: name for name, controls in CONTROLS.items() for control in controls}
     unknown = [name for name in asked if name not in ARMS and name not in of]
     if unknown or not asked:
         known = ", ".join((*ARMS, *of))
         raise InputError(f"There is no arm {unknown[0]!r}." if unknown else "No arm is named.", f"Use some of {known}.")
+    others = [name for name in asked if name in LOSSES_OF_PEERS]
+    if others and loss != "infonce":
+        raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or the loss {loss}.")
     arms = [Arm(f"{BASELINE} {temperature:g}", temperature=temperature) for temperature in BASELINE_TEMPERATURES]
     for name in dict.fromkeys(of.get(name, name) for name in asked):
-        if name != BASELINE:
+        if name in PEERS:
+            arms.append(Arm(name, PEERS[name]))
+        elif name != BASELINE:
             arms.append(Arm(name, name))
             arms += [Arm(control, name, control.rpartition("-")[2], of=name) for control in CONTROLS[name]]
     return tuple(arms)

@@ -1,37 +1,14 @@
 """SimCLR's augmentations (Chen et al. 2020, appendix A) as a few tensor operations on a whole batch."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
+from trainer.augmentation import Augmentation
+
 BLUR_FROM = 64
 LUMA = (0.299, 0.587, 0.114)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What is drawn at random, for each view of each image alike.
-
-    scale, ratio: area of the crop as a share of the image, and its aspect ratio; both as in Inception's crop.
-    flip: probability of mirroring left and right.
-    jitter: probability of a change of brightness, contrast and saturation, each by a factor within 1 +- its strength,
-        and of hue, by a turn within +- its share of a full one.
-    grayscale: probability of losing all colour.
-    blur: probability of a Gaussian blur, on images of 64 pixels or more.
-    """
-
-    scale: tuple[float, float] = (0.2, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    grayscale: float = 0.2
-    blur: float = 0.5
 
 
 def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:

@@ -1,8 +1,6 @@
 """A controlled experiment: every arm with every seed, equally many steps each, judged on images that none was trained
 on. Typed again after whatever ended it, it goes on where it was; with more arms or seeds it adds these."""
 
-import hashlib
-import json
 import re
 import time
 from collections import Counter
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from tamis.checkpoint import FileCheckpoint
 from tamis.device import resolve_device
@@ -24,30 +21,15 @@ from tamis.manifest import Manifest, read_manifest
 from tamis.progress import Progress, counted_from, ignored
 from trainer.arms import Arm
 from trainer.data import ImageSet, usable
-from trainer.flags import Chance, Flags, manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import MIN_PER_LABEL, Labelled, Probe, held_out, probe
 from trainer.recipe import Recipe
 from trainer.results import Runs, measured
 from trainer.simclr import train_simclr
+from trainer.trials import VARIED, Flagged, Trial, trial_of
 
-Flagged = npt.NDArray[np.bool_]
 # How layouts call what is to be tested on: a folder, or a file of many images.
 TEST_NAME = re.compile(r"(test|testing|t10k)([._-].*)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """What one run trains on: keep, (N,) bool, and the pairs that the loss treats."""
-
-    keep: Flagged
-    flags: Flags | None
-    recipe: Recipe
-
-    def digest(self) -> str:
-        """Of all that its outcome depends on, for one set of images and one network."""
-        stated = [None if self.flags is None else self.flags.digest(), asdict(self.recipe)]
-        return hashlib.sha256(json.dumps(stated).encode() + self.keep.tobytes()).hexdigest()
 
 
 def run_experiment(
@@ -67,12 +49,12 @@ def run_experiment(
     """Trains and probes every arm with the seeds 0, 1, ...; writes out/runs.parquet after each run.
 
     manifests: the folder of each strategy that an arm has, all of one curation; any one is enough for the baselines.
-    recipe: its seed and temperature are those of each run. test: labelled images; without it, those that the layout of
+    recipe: what VARIED names of it is each run's own. test: labelled images; without it, those that the layout of
     the images sets apart for tests, or else a fifth by hash. Neither is trained on. architecture, image_size: see
     `choose_spec`. images: see `ImageSet.from_manifest`. progress(done, total) counts the steps of all runs.
 
     Two arms that come to the same trial are trained once. Raises InputError where training or test have no two labels
-    in common, ConflictError where `out` holds another experiment.
+    in common, and where an arm cannot be; ConflictError where `out` holds another experiment.
     """
     read = {strategy: read_manifest(folder) for strategy, folder in manifests.items()}
     any_one = next(iter(read.values()))
@@ -88,6 +70,9 @@ def run_experiment(
     images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
     own = _Own(images_of_all, samples["label"].to_pylist(), hashes, tested, test, device)
     own.check()
+    for arm in arms:
+        # What no arm can be is told before anything is trained.
+        trial_of(arm, read.get(arm.strategy, any_one), tested, recipe)
     total = steps * seeds * len(arms)
     for number, (seed, arm) in enumerate((seed, arm) for seed in range(seeds) for arm in arms):
         told = counted_from(number * steps, total, progress)
@@ -100,27 +85,6 @@ def run_experiment(
             FileCheckpoint(out / "checkpoint.pt").discard()
         told(steps, steps)
     return runs
-
-
-def trial_of(arm: Arm, manifest: Manifest, tested: Flagged, recipe: Recipe) -> Trial:
-    """What an arm trains on with the recipe's seed, of the rows of `usable(manifest)` but those tested on."""
-    recipe = replace(recipe, temperature=arm.temperature)
-    if not arm.strategy:
-        return Trial(~tested, None, recipe)
-    keep = usable(manifest)["keep"].to_numpy(zero_copy_only=False) & ~tested
-    flags = manifest_flags(manifest)
-    if not arm.control:
-        return Trial(keep, flags, recipe)
-    trained = np.flatnonzero(~tested)
-    by_chance = np.zeros(len(keep), np.bool_)
-    by_chance[np.random.default_rng((recipe.seed, len(keep))).choice(trained, int(keep.sum()), replace=False)] = True
-    if "band" not in manifest.description:
-        return Trial(by_chance, None, recipe)
-    band, cut = manifest.description["band"], manifest.description["thresholds"]
-    share = 1.0 if arm.control == "all" else cut["pos_low"] - cut["pos_high"]
-    # Where every pair is treated, it is the same whatever the seed.
-    seed = 0 if arm.control == "all" else recipe.seed
-    return Trial(by_chance, Chance(share, band["margin"], band["temperature"], seed), recipe)
 
 
 def set_apart(sample_ids: Sequence[str], sha256: Sequence[str]) -> Flagged:
@@ -193,7 +157,7 @@ def _settings(
 ) -> dict[str, Any]:
     """What all runs of an experiment have in common."""
     described = {name: manifest.description.get(name) for name in ("dataset", "encoder", "thresholds", "classes")}
-    common = {name: value for name, value in asdict(recipe).items() if name not in ("seed", "temperature")}
+    common = {name: value for name, value in asdict(recipe).items() if name not in VARIED}
     return {
         **described,
         "network": asdict(spec),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from tamis.errors import InputError
+from trainer.augmentation import SIMCLR, Augmentation
 
 Loss: TypeAlias = Literal["infonce", "spectral"]
 FlagSource: TypeAlias = Literal["curated", "listed", "online"]
@@ -22,7 +23,8 @@ class Recipe:
         no fewer than 10 and no more than 200. steps: of the optimiser, in place of epochs.
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
-    temperature: of InfoNCE; the spectral loss has none.
+    temperature, prior, hardness: of InfoNCE; the spectral loss has none.
+    augmentation: what the two views of an image differ by.
     projection_dim: outputs of the projection head, which is thrown away after training.
     Raises InputError for an unknown loss and numbers out of range.
     """
@@ -33,9 +35,12 @@ class Recipe:
     batch_size: int = 128
     loss: str = "infonce"
     temperature: float = 0.2
+    prior: float = 0.0
+    hardness: float = 0.0
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     projection_dim: int = 64
+    augmentation: Augmentation = SIMCLR
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.arms import Arm
+from trainer.arms import PAPERS, Arm
 from trainer.mixed import mixed_table
 from trainer.results import MEASURES
 from trainer.verdicts import Scores, scores_of, told, verdict
@@ -59,7 +59,9 @@ def report(
     ]
     for name, sentences in verdicts(rows, arms).items():
         lines += [f"- **{name}.** " + " ".join(f"{JUDGED[each]}: {told}." for each, told in sentences.items())]
+    peers = [f"`{arm.name}` is that of {PAPERS[arm.name]}" for arm in arms if arm.name in PAPERS]
     lines += [
+        *(["", f"Of the literature: {'; '.join(peers)}."] if peers else []),
         "",
         "An interval says how far chance moves the mean over these seeds, of one arm at a time: of twenty arms that "
         "change nothing, one is likely to seem to. Controls: `random` removes as many images by chance; `-all` treats "

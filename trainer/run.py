@@ -16,6 +16,7 @@ from tamis.encoders.inference import embed
 from tamis.encoders.spec import choose_spec
 from tamis.manifest import read_manifest
 from tamis.progress import Progress
+from trainer.augmentation import SIMCLR, Augmentation
 from trainer.data import Find, ImageSet, usable
 from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
@@ -33,7 +34,7 @@ class TrainingResult:
     probe: trained on all labelled samples of the manifest, removed ones too, and tested on the test source, or on a
     fifth of them that is held out; None without labels. steps, epochs: as trained.
     samples: that were trained on. loss: the mean over the last steps. encoder: its file. seconds: of training alone.
-    arm: the manifest's strategy, or `baseline`.
+    arm: the manifest's strategy, or `baseline`. recipe: what it was trained by, augmentations among it.
     """
 
     arm: str
@@ -46,6 +47,7 @@ class TrainingResult:
     encoder_fingerprint: str
     seed: int
     seconds: float
+    recipe: Recipe
 
     def describe(self) -> str:
         return (
@@ -84,6 +86,7 @@ def train_manifest(
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
+    augmentation: Augmentation = SIMCLR,
     test: str | Path | None = None,
     baseline: bool = False,
     flags: FlagSource = "curated",
@@ -99,13 +102,13 @@ def train_manifest(
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
     flags: what tells which pairs these are, see `trainer/flags.py`. baseline: all samples alike instead, in equally
     many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`. epochs to
-    batch_size: see `Recipe`.
+    augmentation: see `Recipe`.
     test: labelled images that the encoder never sees, for the probe.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
     Raises InputError for a manifest, images or settings that cannot be trained on, and a test source without labels.
     """
     size = {} if batch_size is None else {"batch_size": batch_size}
-    recipe = Recipe(epochs=epochs, steps=steps, loss=loss, seed=seed, **size)
+    recipe = Recipe(epochs=epochs, steps=steps, loss=loss, augmentation=augmentation, seed=seed, **size)
     manifest = read_manifest(manifest_dir)
     if test is not None:
         check_labels(test, 1)
@@ -154,6 +157,7 @@ def train_manifest(
         encoder_fingerprint=fingerprint(encoder),
         seed=seed,
         seconds=seconds,
+        recipe=recipe,
     )
     (out / "result.json").write_text(json.dumps(result.as_json(), indent=2) + "\n")
     own.discard()

@@ -22,7 +22,7 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
 from tamis.losses import InfoNCE, Spectral
 from tamis.progress import Progress
-from trainer.augment import Augmentation, augment
+from trainer.augment import augment
 from trainer.data import ImageSet
 from trainer.flags import Flags
 from trainer.recipe import MIN_SAMPLES, Recipe
@@ -108,7 +108,8 @@ class Learner:
         self._recipe, self._device, self._total = recipe, device, total
         self._bf16 = has_bf16(device)
         self._flagged = None if flags is None else flags.on(device)
-        self._loss = InfoNCE(recipe.temperature) if recipe.loss == "infonce" else Spectral()
+        contrast = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
+        self._loss = contrast if recipe.loss == "infonce" else Spectral()
         self.encoder = build_encoder(spec, recipe.seed).to(device).train()
         self._head = _projection_head(self.encoder.dimension, recipe).to(device).train()
         parameters = [*self.encoder.parameters(), *self._head.parameters()]
@@ -125,7 +126,7 @@ class Learner:
         device = self._device
         generator = torch.Generator(device).manual_seed(_seed(self._recipe.seed, step))
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        views = torch.cat([augment(batch, Augmentation(), generator) for _ in range(2)])
+        views = torch.cat([augment(batch, self._recipe.augmentation, generator) for _ in range(2)])
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         with repeatable_convolutions():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.arms import CONTROLS, Arm
+from trainer.arms import CONTROLS, PEERS, Arm
 from trainer.statistics import Difference, paired_difference
 
 # How the sentence names each kind of control.
@@ -51,14 +51,17 @@ def scores_of(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], measure: s
 
 def verdict(arm: str, scores: Scores) -> str:
     """Such as "gains 1.1 (0.8 to 1.4) over the best baseline, but so does the same factor on all negatives: not due to
-    difficult pairs". Raises KeyError where a control has not run: nothing is said without."""
-    controls = {control: scores.against(arm, control) for control in CONTROLS[arm]}
+    difficult pairs". Raises KeyError where a control has not run: nothing is said without. Of a peer, which has none,
+    only whether it gains."""
+    controls = {control: scores.against(arm, control) for control in CONTROLS.get(arm, ())}
     gain = scores.gain(arm)
     if gain.is_loss:
         return f"loses {-gain.mean:.1f} ({-gain.high:.1f} to {-gain.low:.1f}) against the best baseline"
     if not gain.is_gain:
         return f"no difference found from the best baseline ({told(gain)})"
     begun = f"gains {gain.mean:.1f} ({gain.low:.1f} to {gain.high:.1f}) over the best baseline"
+    if arm in PEERS:
+        return begun
     due = "difficult pairs" if arm != "remove" else "which images go"
     equals = [control for control, difference in controls.items() if not difference.is_gain]
     if not equals:

@@ -9,7 +9,9 @@ from cyclopts import Parameter
 
 from tamis.commands.groups import ENCODER, TRAINING, WHAT
 from tamis.commands.options import (
+    Augmentations,
     Auto,
+    BatchSize,
     Cache,
     Device,
     Difficulty,
@@ -22,6 +24,7 @@ from tamis.commands.options import (
     Source,
     Steps,
     Test,
+    augmentation_of,
     judge_network,
 )
 from tamis.commands.ready import check_gpu, check_out, check_source
@@ -43,19 +46,26 @@ Folder = Annotated[
 @Parameter(name="*", group=TRAINING)
 @dataclass(frozen=True)
 class Runs:
-    """How every run is trained, and the first encoder where that is simclr."""
+    """How every run is trained; network and length are those of the first encoder too where that is simclr."""
 
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"
     epochs: Epochs = None
     steps: Steps = None
-    batch_size: Annotated[int, Parameter(help="Images a step.", metavar="B")] = 128
+    batch_size: BatchSize = 128
+    augmentations: Augmentations = None
 
     def recipe(self) -> Recipe:
-        """Raises InputError for numbers out of range."""
+        """Raises InputError for numbers out of range, and a file of no augmentations."""
         judge_network(self.architecture, self.image_size)
-        return Recipe(epochs=self.epochs, steps=self.steps, batch_size=self.batch_size, loss=self.loss)
+        return Recipe(
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            loss=self.loss,
+            augmentation=augmentation_of(self.augmentations),
+        )
 
     def of_the_encoder(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in ("architecture", "image_size", "epochs", "steps")}
@@ -85,7 +95,7 @@ def experiment(
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> Result:
-    plan = planned([name.strip() for name in arms.split(",") if name.strip()])
+    plan = planned([name.strip() for name in arms.split(",") if name.strip()], runs.loss)
     check_seeds(seeds)
     shares = shares_of(mixed or "")
     difficulty.judge()

@@ -14,6 +14,7 @@ from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_cu
 from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
+from trainer.augmentation import SIMCLR, Augmentation, read_augmentation
 from trainer.recipe import FlagSource, Loss, Recipe
 
 Result: TypeAlias = dict[str, Any] | None
@@ -110,6 +111,18 @@ Epochs = Annotated[
 Steps = Annotated[int | None, Parameter(help="Steps of training, in place of --epochs.", metavar="N")]
 
 
+BatchSize = Annotated[int, Parameter(help="Images a step.", metavar="B")]
+Augmentations = Annotated[
+    Path | None,
+    Parameter(
+        help="TOML or JSON file of what views differ by, such as flip = 0.",
+        metavar="FILE",
+        show_default=lambda _: "SimCLR's",
+        group=TRAINING,
+    ),
+]
+
+
 @Parameter(name="*", group=ENCODER)
 @dataclass(frozen=True)
 class Encoding:
@@ -196,7 +209,7 @@ class Training:
     image_size: ImageSize = "auto"
     epochs: Epochs = None
     steps: Steps = None
-    batch_size: Annotated[int, Parameter(help="Images a step.", metavar="B")] = 128
+    batch_size: BatchSize = 128
 
     def judge(self) -> None:
         """Raises InputError for numbers out of range."""
@@ -223,6 +236,10 @@ class Server:
         from tamis.client.client import Client
 
         return Client(self.server, self.api_key)
+
+
+def augmentation_of(file: Path | None) -> Augmentation:
+    return SIMCLR if file is None else read_augmentation(file)
 
 
 def judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tamis.commands.groups import WHAT
-from tamis.commands.options import Device, Quiet, Result, Seed, Source, Test, Training
+from tamis.commands.options import Augmentations, Device, Quiet, Result, Seed, Source, Test, Training, augmentation_of
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import steps
 
@@ -26,11 +26,13 @@ def train(
     ] = None,
     test: Test = None,
     training: Training = Training(),
+    augmentations: Augmentations = None,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> Result:
     training.judge()
+    augmentation = augmentation_of(augmentations)
     check_out(out)
     if test is not None:
         check_source(test)
@@ -47,6 +49,7 @@ def train(
             images=images,
             test=test,
             **asdict(training),
+            augmentation=augmentation,
             seed=seed,
             device=device,
             progress=step("train"),

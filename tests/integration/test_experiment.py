@@ -98,6 +98,13 @@ def test_a_test_source_is_tested_on_and_labels_that_do_not_fit_are_told(
     arms = ["--arms", "baseline", "--seeds", "2"]
     assert main(typed(digits, tmp_path / "out", *arms, "--test", str(test))) == 0
     assert {row["samples"] for row in runs(tmp_path / "out")} == {COUNT}
+    (tmp_path / "plain.toml").write_text("flip = 0.0\n")
+    plain = [*arms, "--test", str(test), "--augmentations", str(tmp_path / "plain.toml")]
+    assert main(typed(digits, tmp_path / "out", *plain)) == 1
+    assert main(typed(digits, tmp_path / "plain", *plain)) == 0
+    used = json.loads(pq.read_schema(tmp_path / "plain" / "runs.parquet").metadata[b"tamis"])["recipe"]["augmentation"]
+    assert (used["flip"], used["scale"]) == (0.0, [0.2, 1.0])
+    capsys.readouterr()
     assert main(typed(digits, tmp_path / "out", *arms)) == 1
     assert "holds the runs of another experiment" in capsys.readouterr().err
     assert main(typed(digits, tmp_path / "other", *arms, "--test", str(others))) == 2
@@ -121,6 +128,18 @@ def test_images_are_mixed_removed_and_compared_with_none_mixed(digits: Path, tmp
     assert (out / "report.md").read_text() == report
 
 
+def test_arms_of_the_literature_are_run_beside_the_baselines(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(typed(digits, out, "--arms", "debiased,hard,eliminated,sas", "--seeds", "2")) == 0
+    rows = [row for row in runs(out) if row["seed"] == 0]
+    assert [row["arm"] for row in rows][3:] == ["debiased", "hard", "eliminated", "sas"]
+    assert len({row["encoder"] for row in rows}) == 7
+    assert rows[-1]["samples"] < rows[-2]["samples"]
+    report = (out / "report.md").read_text()
+    assert "`hard` is that of Robinson et al. 2021" in report
+    assert "- **sas.** Linear probe:" in report
+
+
 def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = write_folder(tmp_path / "plain", tuple((name.replace("/", "-"), data) for name, data in digit_files(40)))
     assert main(typed(plain, tmp_path / "out", "--arms", "auto")) == 2
@@ -133,6 +152,8 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
     [
         (["--arms", "removal"], "There is no arm 'removal'. Use some of baseline, remove"),
         (["--arms", ","], "No arm is named"),
+        (["--arms", "hard", "--loss", "spectral"], "The arm hard is a rule on infonce"),
+        (["--augmentations", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
         (["--encoder", "vgg"], "vgg"),
@@ -141,7 +162,19 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--mixed", "0.1", "--encoder", f"embeddings:{__file__}"], "none of mixed images"),
         (["--epochs", "2"], "one of them"),
     ],
-    ids=["arm", "no arm", "one seed", "test", "encoder", "checkpoint", "share", "embeddings", "two lengths"],
+    ids=[
+        "arm",
+        "no arm",
+        "loss",
+        "augmentations",
+        "one seed",
+        "test",
+        "encoder",
+        "checkpoint",
+        "share",
+        "embeddings",
+        "two lengths",
+    ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
     digits: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -31,6 +31,24 @@ def info_nce(z1: Matrix, z2: Matrix, tau: float, flags: Matrix, margin: Matrix, 
     return total / (2 * count)
 
 
+def of_the_literature(z1: Matrix, z2: Matrix, tau: float, prior: float, hardness: float, alike: Matrix) -> float:
+    """Chuang et al. 2020 and Robinson et al. 2021 as they are written, one view at a time; alike: 0/1, no negatives."""
+    views = [row / math.sqrt(sum(x * x for x in row)) for row in (*z1, *z2)]
+    count = len(z1)
+    total = 0.0
+    for i in range(2 * count):
+        others = [j for j in range(2 * count) if j % count != i % count and not alike[i % count, j % count]]
+        negatives = [math.exp(float(views[i] @ views[j]) / tau) for j in others]
+        positive = math.exp(float(views[i] @ views[(i + count) % (2 * count)]) / tau)
+        importance = [value**hardness for value in negatives]
+        mean = sum(importance) / max(1, len(importance))
+        weighted = sum(weight / mean * value for weight, value in zip(importance, negatives, strict=True))
+        left = (weighted - len(others) * prior * positive) / (1 - prior)
+        left = max(left, len(others) * math.exp(-1 / tau))
+        total -= math.log(positive / (positive + left))
+    return total / (2 * count)
+
+
 def spectral(z1: Matrix, z2: Matrix, flags: Matrix, margin: Matrix, scale: Matrix) -> float:
     count = len(z1)
     views = [*z1, *z2]
@@ -86,6 +104,49 @@ def test_losses_equal_their_definition(treatment: str, seed: int) -> None:
     )
 
 
+LITERATURE = {"plain": (0.0, 0.0), "debiased": (0.1, 0.0), "hard": (0.1, 1.0), "hard alone": (0.0, 0.5)}
+
+
+@pytest.mark.parametrize("eliminated", [False, True])
+@pytest.mark.parametrize("name", LITERATURE)
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_of_the_literature_equal_their_definition_and_gradients_finite_differences(
+    name: str, eliminated: bool, seed: int
+) -> None:
+    z1, z2, flags = batch(seed)
+    prior, hardness = LITERATURE[name]
+    alike = (flags | flags.T) & ~torch.eye(6, dtype=torch.bool) & eliminated
+    loss = InfoNCE(0.3, prior, hardness)
+
+    def value(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return loss(first, second, alike, margin=-math.inf)
+
+    expected = of_the_literature(z1.numpy(), z2.numpy(), 0.3, prior, hardness, alike.double().numpy())
+    assert float(value(z1, z2)) == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.gradcheck(value, (z1.requires_grad_(), z2.requires_grad_()))
+
+
+def test_the_sum_over_negatives_is_never_less_than_it_can_be() -> None:
+    z1, _, _ = batch(3)
+    near = z1 + 0.01 * batch(4)[0]
+    alone = torch.zeros(6, 6, dtype=torch.double).numpy()
+    expected = of_the_literature(z1.numpy(), near.numpy(), 0.1, 0.9, 0.0, alone)
+    assert float(InfoNCE(0.1, prior=0.9)(z1, near)) == pytest.approx(expected, rel=1e-9)
+    assert float(InfoNCE(0.1, prior=0.9)(z1, near)) < 1e-6 < float(InfoNCE(0.1)(z1, near))
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(0.005), InfoNCE(0.005, 0.1, 1.0)], ids=["plain", "hard"])
+def test_a_view_without_negatives_and_low_temperatures_stay_finite(loss: InfoNCE) -> None:
+    z1, z2, _ = batch(3)
+    first, second = z1.float().requires_grad_(), z2.float()
+    everything = torch.ones(6, 6, dtype=torch.bool)
+    for value in (loss(first, second), loss(first, second, everything, margin=-math.inf)):
+        (gradient,) = torch.autograd.grad(value, first)
+        assert torch.isfinite(value)
+        assert torch.isfinite(gradient).all()
+    assert float(value.detach()) == 0.0
+
+
 @pytest.mark.parametrize("treatment", TREATMENTS)
 @pytest.mark.parametrize("loss", [InfoNCE(0.3), Spectral()], ids=["infonce", "spectral"])
 def test_gradients_equal_finite_differences(loss: InfoNCE | Spectral, treatment: str) -> None:
@@ -130,6 +191,8 @@ def test_half_precision_is_raised_and_large_logits_stay_finite() -> None:
     ("call", "names"),
     [
         (lambda z: InfoNCE(0.0), "temperature"),
+        (lambda z: InfoNCE(prior=1.0), "prior"),
+        (lambda z: InfoNCE(hardness=-1.0), "hardness"),
         (lambda z: InfoNCE()(z, z[:3]), "shapes"),
         (lambda z: InfoNCE()(z[:1], z[:1]), "at least two"),
         (lambda z: InfoNCE()(z.long(), z.long()), "types"),

@@ -1,6 +1,7 @@
 """The trainer: interrupted and taken up it ends in the same bits, and it trains on what the manifest says."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
-from trainer.augment import Augmentation, augment
+from trainer.augment import augment
+from trainer.augmentation import Augmentation, read_augmentation
 from trainer.data import ImageSet
 from trainer.flags import Listed
 from trainer.pairs import DifficultPairs
@@ -81,11 +83,12 @@ def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp
     [
         {"recipe": Recipe(epochs=5, batch_size=10, seed=1)},
         {"recipe": Recipe(epochs=5, batch_size=10, temperature=0.3)},
+        {"recipe": Recipe(epochs=5, batch_size=10, augmentation=Augmentation(flip=0.0))},
         {"keep": np.arange(40) > 3},
         {"flags": some_pairs([1], [2])},
         {"images": ImageSet(image_set(40).pixels, tuple("abcdefghij" * 4))},
     ],
-    ids=["seed", "temperature", "keep", "flags", "images"],
+    ids=["seed", "temperature", "augmentation", "keep", "flags", "images"],
 )
 def test_a_checkpoint_of_other_settings_is_passed_over(changed: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
@@ -217,3 +220,56 @@ def test_an_augmentation_that_changes_nothing_changes_nothing() -> None:
     pixels = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     nothing = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
     assert torch.allclose(augment(pixels, nothing, torch.Generator()), pixels / 255, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("some.toml", "flip = 0\nscale = [0.5, 1]\nhue = 0.02\n"),
+        ("some.json", '{"flip": 0, "scale": [0.5, 1], "hue": 0.02}'),
+    ],
+)
+def test_augmentations_are_read_and_what_a_file_does_not_name_stays(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_augmentation(tmp_path / name) == Augmentation(flip=0, scale=(0.5, 1), hue=0.02)
+    (tmp_path / name).write_text("" if name.endswith("toml") else "{}")
+    assert read_augmentation(tmp_path / name) == Augmentation()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.toml", "flips = 0.5", "no augmentation 'flips'. Use some of scale, ratio, flip"),
+        ("a.toml", "flip = 1.5", "flip is 1.5. Use a number from 0 to 1"),
+        ("a.toml", "flip = true", "flip is True"),
+        ("a.toml", "hue = 0.6", "hue is 0.6. Use a number from 0 to 0.5"),
+        ("a.toml", "blur = nan", "blur is nan"),
+        ("a.toml", "scale = [0.5, 0.2]", "scale is .0.5, 0.2.. Use two numbers above 0, of at most 1"),
+        ("a.toml", "scale = 0.5", "scale is 0.5"),
+        ("a.toml", "ratio = [0.0, 2.0]", "ratio is"),
+        ("a.toml", "[train]\nflip = 0", "no augmentation 'train'"),
+        ("a.toml", "flip 0", "does not parse"),
+        ("a.json", "[1]", "names with values"),
+        ("a.yaml", "", "neither TOML nor JSON"),
+        ("nowhere/a.toml", None, "cannot be read"),
+    ],
+)
+def test_augmentations_that_cannot_be_are_refused(name: str, content: str | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_augmentation(tmp_path / name)
+
+
+@pytest.mark.parametrize("field", ["scale", "ratio", "flip", "jitter", "grayscale"])
+def test_every_augmentation_changes_what_it_names(field: str) -> None:
+    pixels = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    values: dict[str, Any] = {"scale": (0.5, 0.5), "ratio": (2.0, 2.0), "flip": 1.0, "jitter": 1.0, "grayscale": 1.0}
+    nothing = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+    views = [
+        augment(pixels, how, torch.Generator().manual_seed(0))
+        for how in (nothing, replace(nothing, **{field: values[field]}))
+    ]
+    assert (views[0] - views[1]).abs().mean() > 0.02
+    if field == "flip":
+        assert torch.allclose(views[0].flip(3), views[1], atol=1e-5)

@@ -210,6 +210,7 @@ def test_arms_of_a_manifest_are_trained_probed_and_written(
         "seed",
         "arm",
     }
+    assert curated.as_json()["recipe"]["augmentation"]["flip"] == 0.5
     assert "linear probe" in curated.describe()
     probed = probe_checkpoint(curated.encoder, source)
     assert probed.samples == DIGITS

@@ -1,6 +1,7 @@
 """Experiments: which arms and controls are run, on what, what their numbers say, and in which words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
+import torch
 from scipy import stats
 
 import tamis
 from tamis import ConflictError, InputError
 from tamis.curation.asked import REMOVING
 from tamis.manifest import Manifest
-from trainer.arms import CONTROLS, Arm, check_seeds, planned
-from trainer.experiment import set_apart, trial_of
+from trainer.arms import CONTROLS, PEERS, Arm, check_seeds, planned
+from trainer.experiment import set_apart
 from trainer.flags import Chance, Curated
 from trainer.probe import Accuracy, Probe, held_out
 from trainer.recipe import Recipe
 from trainer.results import Runs, measured
 from trainer.statistics import paired_difference
+from trainer.trials import trial_of
 from trainer.verdicts import Scores, scores_of, verdict
 
 COUNT = 200
@@ -59,6 +62,9 @@ def test_every_arm_brings_the_baselines_and_its_controls() -> None:
     for asked, message in ((["removal"], "no arm 'removal'"), ([], "No arm is named")):
         with pytest.raises(InputError, match=message):
             planned(asked)
+    assert [(arm.name, arm.strategy, arm.control) for arm in planned(["hard"])[3:]] == [("hard", "auto", "")]
+    with pytest.raises(InputError, match="rule on infonce"):
+        planned(["eliminated"], "spectral")
     with pytest.raises(InputError, match="An interval takes 2 or more"):
         check_seeds(1)
 
@@ -122,6 +128,14 @@ def test_a_verdict_says_what_the_numbers_do(arm: str, own: Any, others: Any, exp
     assert expected in verdict(arm, scores(arm, own, **others))
 
 
+def test_peers_are_compared_with_the_best_baseline_alone() -> None:
+    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.0]}
+    assert verdict("hard", Scores({**known, "hard": GAIN}, list(known))) == (
+        "gains 2.0 (1.8 to 2.2) over the best baseline"
+    )
+    assert "loses 1.9" in verdict("hard", Scores({**known, "hard": LOSS}, list(known)))
+
+
 def test_nothing_is_said_without_the_controls() -> None:
     with pytest.raises(KeyError):
         verdict("temperature", scores("temperature", GAIN, all=SAME))
@@ -183,6 +197,41 @@ def test_arms_and_controls_train_on_as_many_images_and_pairs(manifests: dict[str
     assert np.array_equal(baseline.keep, ~tested)
     assert (baseline.recipe.temperature, removed.recipe.temperature) == (0.4, 0.2)
     assert baseline.flags is None
+
+
+def test_peers_do_what_their_papers_say(manifests: dict[str, Manifest]) -> None:
+    tested = np.arange(COUNT) % 5 == 0
+    of = {arm.name: arm for arm in planned(list(PEERS))}
+    found = {name: trial_of(of[name], manifests[PEERS[name]], tested, Recipe(seed=3)) for name in PEERS}
+    described = manifests["auto"].description
+    share = described["thresholds"]["pos_high"]
+    for name, (prior, hardness) in {"debiased": (share, 0.0), "hard": (share, 1.0), "eliminated": (0.0, 0.0)}.items():
+        assert np.array_equal(found[name].keep, ~tested)
+        assert (found[name].recipe.prior, found[name].recipe.hardness) == (prior, hardness)
+        assert found[name].recipe.seed == 3
+    assert found["debiased"].flags is found["hard"].flags is None
+    flags, rows = found["eliminated"].flags, manifests["auto"].features
+    assert isinstance(flags, Curated)
+    assert rows is not None
+    alike, margin, _ = flags.on(torch.device("cpu"))(np.arange(40), torch.zeros(2, 40, 3))
+    plain = rows[:40].astype(np.float32)
+    assert margin == -np.inf
+    assert np.array_equal(alike.numpy(), plain @ plain.T >= described["band"]["sim_high"])
+    subset, rows_of_it = found["sas"], manifests["combined"].features
+    assert rows_of_it is not None
+    assert subset.keep.sum() == trial(manifests, "remove", tested).keep.sum() < (~tested).sum()
+    assert subset.flags is None
+    cluster = manifests["combined"].samples["cluster"].to_numpy()
+    for number in range(4):
+        own = np.flatnonzero((cluster == number) & ~tested)
+        similar = rows_of_it[own].astype(np.float64) @ rows_of_it[own].astype(np.float64).T
+        np.fill_diagonal(similar, 0.0)
+        kept = subset.keep[own]
+        assert abs(kept.mean() - subset.keep[~tested].mean()) < 1.5 / len(own)
+        assert similar.sum(1)[kept].min() >= similar.sum(1)[~kept].max(initial=-np.inf)
+    one_class = replace(manifests["auto"], features=None, description={})
+    with pytest.raises(InputError, match="one class as far as is known, so the arm hard"):
+        trial_of(of["hard"], one_class, tested, Recipe())
 
 
 def test_equal_trials_are_known_as_equal(manifests: dict[str, Manifest]) -> None:
