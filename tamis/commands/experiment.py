@@ -31,7 +31,7 @@ from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import Step
 from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
-from tamis.errors import InputError
+from tamis.errors import ConflictError, InputError
 from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
 from trainer.recipe import Loss, Recipe
 
@@ -151,19 +151,22 @@ class _Work:
         from worker.local import curate_source
 
         trains = parse_encoder(self.encoder).kind == "simclr"
-        curate_source(
-            images,
-            folder,
-            encoder=self.encoder,
-            **(self.runs.of_the_encoder() if trains else {}),  # type: ignore[arg-type]  # each as its option says
-            **asdict(self.difficulty),
-            strategy=strategy,
-            fraction=fraction,
-            device=self.device,
-            cache=self.cache,
-            allow_torchscript=load_settings().allow_torchscript,
-            step=self.step,
-        )
+        try:
+            curate_source(
+                images,
+                folder,
+                encoder=self.encoder,
+                **(self.runs.of_the_encoder() if trains else {}),  # type: ignore[arg-type]  # each as its option says
+                **asdict(self.difficulty),
+                strategy=strategy,
+                fraction=fraction,
+                device=self.device,
+                cache=self.cache,
+                allow_torchscript=load_settings().allow_torchscript,
+                step=self.step,
+            )
+        except ConflictError as error:
+            raise ConflictError(f"{folder} is of another experiment.", "Choose another folder with -o.") from error
         return folder
 
     def ran(
