@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple, Self
@@ -127,7 +127,9 @@ class _Processes:
             context.set_forkserver_preload([__name__])
             self._pool = ProcessPoolExecutor(self._count, context, initializer=_begin)
             try:
-                # Where no process can be started at all, no file is to blame.
+                # Where no process can be started at all, no file is to blame. All begin now: one that begins while
+                # another is found dead is overlooked by the pool (CPython 3.11), whose end then waits for it for ever.
+                wait([self._pool.submit(check_files, ()) for _ in range(self._count)])
                 self._pool.submit(check_files, ()).result()
             except BrokenProcessPool as error:
                 raise TamisError(

@@ -215,7 +215,7 @@ def test_features_altered_or_missing_are_told(manifest: Manifest, tmp_path: Path
     with pytest.raises(InputError, match=r"features\.npy does not match the hash"):
         tamis.read_manifest(tmp_path)
     (tmp_path / "features.npy").unlink()
-    with pytest.raises(InputError, match=r"features\.npy does not match the hash"):
+    with pytest.raises(InputError, match=r"features\.npy is missing"):
         tamis.read_manifest(tmp_path)
 
 
