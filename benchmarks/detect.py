@@ -131,7 +131,7 @@ def _pairs(
 def _scores(pixels: Pixels, recipe: Recipe, steps: int) -> tuple[Scores, Study, tamis.Curation]:
     """Every score of every image, by an encoder that is trained on these images alone."""
     seed = recipe.seed
-    with patch("trainer.simclr.InfoNCE", Recorder):
+    with patch("trainer.frameworks.simclr.InfoNCE", Recorder):
         encoder = train(pixels, recipe, steps)
         loss, forgotten = recorded_losses(len(pixels), recipe)
     features = embed(encoder, pixels)

@@ -19,7 +19,7 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.progress import Progress
 from trainer.data import ImageSet
 from trainer.recipe import Recipe
-from trainer.simclr import train_simclr
+from trainer.training import train_encoder
 
 # The share of images that are replaced, and how the image's weight in its mix is chosen.
 CONDITIONS = [(share, weight) for share in (0.1, 0.2) for weight in ("half", "random")]
@@ -45,7 +45,7 @@ def mix(pixels: Pixels, labels: Labels, share: float, weight: str, seed: int) ->
 def train(pixels: Pixels, recipe: Recipe, steps: int, progress: Progress | None = None) -> Encoder:
     """The small network, trained on these images and no others."""
     images = ImageSet(pixels, tuple(str(number) for number in range(len(pixels))))
-    return train_simclr(images, EncoderSpec("small", pixels.shape[2]), replace(recipe, steps=steps), progress=progress)
+    return train_encoder(images, EncoderSpec("small", pixels.shape[2]), replace(recipe, steps=steps), progress=progress)
 
 
 def embedded_blends(encoder: Encoder, pixels: Pixels, seed: int) -> Blends:

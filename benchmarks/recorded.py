@@ -1,4 +1,4 @@
-"""Training dynamics of SimCLR, sample by sample: the losses that `train_simclr` averages away."""
+"""Training dynamics of SimCLR, sample by sample: the losses that `train_encoder` averages away."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,7 +6,7 @@ import torch
 
 from tamis.losses import InfoNCE
 from trainer.recipe import Recipe
-from trainer.simclr import _batches
+from trainer.training import _batches
 
 LATE = 0.3
 _recorded: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []

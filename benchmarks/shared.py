@@ -22,7 +22,7 @@ from benchmarks.measure import in_fresh_process, machine, resident_bytes
 from tamis.encoders.spec import EncoderSpec
 from trainer.data import ImageSet
 from trainer.recipe import Recipe
-from trainer.simclr import train_simclr
+from trainer.training import train_encoder
 
 # Steps before the clock starts.
 WARM_UP = 3
@@ -67,7 +67,7 @@ def train(steps: int, image_size: int, processes: Sequence[int]) -> dict[str, fl
         if done in (WARM_UP, total):
             clock.append((time.perf_counter(), time.process_time(), sum(map(_seconds_used, processes))))
 
-    train_simclr(
+    train_encoder(
         images, EncoderSpec("small", image_size), Recipe(steps=WARM_UP + steps), device="cpu", progress=progress
     )
     seconds, used, used_by_others = (end - start for start, end in zip(*clock, strict=True))

@@ -12,8 +12,8 @@ from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.spec import EncoderSpec
 from trainer.flags import Curated, Flags
+from trainer.frameworks.simclr import SimCLR
 from trainer.recipe import Recipe
-from trainer.simclr import Learner
 
 IMAGES, WARM, STEPS = 2048, 5, 20
 # Steps with and without flags take turns, for what they differ by is less than what a machine's pace does.
@@ -41,9 +41,9 @@ def _step(spec: EncoderSpec, recipe: Recipe, device: torch.device, pixels: np.nd
     rows = np.random.default_rng(0).standard_normal((len(pixels), 64))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     kinds: list[Flags | None] = [None, Curated(rows.astype(np.float16), -0.2, 0.15, 0.0, 0.5)]
-    learners = [Learner(spec, recipe, device, WARM + TURNS * STEPS, flags) for flags in kinds]
+    learners = [SimCLR(spec, recipe, device, WARM + TURNS * STEPS, flags) for flags in kinds]
 
-    def steps(learner: Learner, first: int, count: int) -> None:
+    def steps(learner: SimCLR, first: int, count: int) -> None:
         for step in range(first, first + count):
             drawn = np.random.default_rng(step).permutation(len(pixels))[: recipe.batch_size]
             learner.learn(step, pixels[drawn], drawn)

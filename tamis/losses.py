@@ -75,6 +75,31 @@ class InfoNCE:
         logits = (logits / self.temperature).masked_fill(itself, -math.inf)
         return self._contrast(logits, torch.arange(2 * count, device=logits.device).roll(count))
 
+    def queued(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        queue: torch.Tensor,
+        own: torch.Tensor,
+        difficult: torch.Tensor | None = None,
+        margin: PerPair = 0.0,
+        temperature_scale: PerPair = 1.0,
+    ) -> torch.Tensor:
+        """The mean over queries, each compared with its key and with the keys of a queue (He et al. 2020, equation 1).
+
+        queries, keys: (B, d) float. queue: (K, d), K may be 0. own: (B, K) bool, the queued keys of a query's own
+        sample, which are no negatives: where MoCo comes from, data are so many that there are next to none. difficult
+        to temperature_scale: of the pairs of a query and a queued key, (B, K), or floats. Raises the same.
+        """
+        both = functional.normalize(_views(queries, keys), dim=1).view(2, len(queries), -1)
+        similarity = both[0] @ functional.normalize(queue.to(both.dtype), dim=1).T
+        _check_pairs(similarity.shape, difficult, margin, temperature_scale)
+        if difficult is not None:
+            similarity = torch.where(difficult, (similarity + margin) / temperature_scale, similarity)
+        negatives = similarity.masked_fill(own, -math.inf)
+        logits = torch.cat([(both[0] * both[1]).sum(1, keepdim=True), negatives], 1) / self.temperature
+        return self._contrast(logits, torch.zeros(len(queries), dtype=torch.int64, device=logits.device))
+
     def _contrast(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
         """The mean over the rows. logits: minus infinity for what is no negative. positive: of each row, its column."""
         if not (self.prior or self.hardness):
@@ -172,19 +197,25 @@ def _adjusted(
 ) -> torch.Tensor:
     """(2, B, 2, B) similarities of views, shifted and scaled where their samples are a difficult pair."""
     count = similarity.shape[1]
-    for name, value in (("difficult", difficult), ("margin", margin), ("temperature_scale", temperature_scale)):
-        if isinstance(value, torch.Tensor) and value.shape != (count, count):
-            raise InputError(f"{name} has shape {tuple(value.shape)}.", f"Give ({count}, {count}), the batch's pairs.")
-    if not isinstance(temperature_scale, torch.Tensor):
-        _check_positive("temperature_scale", temperature_scale)
+    _check_pairs((count, count), difficult, margin, temperature_scale)
     if difficult is None:
         return similarity
-    if difficult.dtype != torch.bool:
-        raise InputError(f"difficult is of type {difficult.dtype}.", "Give bool.")
     given = difficult & ~torch.eye(count, dtype=torch.bool, device=difficult.device)
     shift = _on_pairs(similarity, given, margin, 0.0)
     scale = _on_pairs(similarity, given, temperature_scale, 1.0)
     return (similarity + shift[:, None, :]) / scale[:, None, :]
+
+
+def _check_pairs(
+    shape: tuple[int, ...], difficult: torch.Tensor | None, margin: PerPair, temperature_scale: PerPair
+) -> None:
+    for name, value in (("difficult", difficult), ("margin", margin), ("temperature_scale", temperature_scale)):
+        if isinstance(value, torch.Tensor) and value.shape != shape:
+            raise InputError(f"{name} has shape {tuple(value.shape)}.", f"Give {tuple(shape)}, the pairs compared.")
+    if not isinstance(temperature_scale, torch.Tensor):
+        _check_positive("temperature_scale", temperature_scale)
+    if difficult is not None and difficult.dtype != torch.bool:
+        raise InputError(f"difficult is of type {difficult.dtype}.", "Give bool.")
 
 
 def _on_pairs(like: torch.Tensor, given: torch.Tensor, value: PerPair, elsewhere: float) -> torch.Tensor:

@@ -29,7 +29,7 @@ LOADED = (
     "worker.local",
     "worker.durable.main",
     "trainer.run",
-    "trainer.simclr",
+    "trainer.training",
     # What the first training, scan, estimate of classes and weights of a library load.
     "torch._dynamo",
     "torchvision.models",

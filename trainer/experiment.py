@@ -25,7 +25,7 @@ from trainer.labelled import check_labels, embed_source
 from trainer.probe import MIN_PER_LABEL, Labelled, Probe, held_out, probe
 from trainer.recipe import Recipe
 from trainer.results import Runs, measured
-from trainer.simclr import train_simclr
+from trainer.training import train_encoder
 from trainer.trials import VARIED, Flagged, Trial, trial_of
 
 # How layouts call what is to be tested on: a folder, or a file of many images.
@@ -129,7 +129,7 @@ class _Own:
 def _run(trial: Trial, own: _Own, spec: EncoderSpec, out: Path, device: str, progress: Progress) -> dict[str, Any]:
     last: dict[str, float] = {}
     began = time.monotonic()
-    encoder = train_simclr(
+    encoder = train_encoder(
         own.images,
         spec,
         trial.recipe,

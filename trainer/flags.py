@@ -20,7 +20,7 @@ from tamis.losses import PerPair, in_band
 from tamis.manifest import Manifest
 from trainer.data import usable
 from trainer.pairs import DifficultPairs, manifest_pairs
-from trainer.recipe import FlagSource
+from trainer.recipe import FlagSource, batch_alone
 
 MASK = 2**31 - 1
 # Odd, and so large that no product of two overflows 64 bits.
@@ -31,6 +31,8 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 Flagged: TypeAlias = tuple[torch.Tensor, PerPair, PerPair]
 # From the batch's indices, (B,) int64, and its features before the projection head, (2, B, d), view by view.
 InBatch: TypeAlias = Callable[[Indices, torch.Tensor], Flagged]
+# From the numbers of B samples and of K others, int64 on the device: flags (B, K), margin and factor.
+Between: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Flagged]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +46,16 @@ class Curated:
     temperature: float
 
     def on(self, device: torch.device) -> InBatch:
+        return _within(self.between(device), device)
+
+    def between(self, device: torch.device) -> Between:
         resident = torch.from_numpy(self.rows).to(device)
 
-        def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
-            rows = resident[torch.from_numpy(indices).to(device)].float()
-            similarity = rows @ rows.T
+        def flagged(samples: torch.Tensor, others: torch.Tensor) -> Flagged:
+            similarity = resident[samples].float() @ resident[others].float().T
             return (similarity >= self.low) & (similarity < self.high), self.margin, self.temperature
 
-        return in_batch
+        return flagged
 
     def digest(self) -> str:
         return _digest(self.rows, self.low, self.high, self.margin, self.temperature)
@@ -108,15 +112,17 @@ class Chance:
     seed: int = 0
 
     def on(self, device: torch.device) -> InBatch:
+        return _within(self.between(device), device)
+
+    def between(self, device: torch.device) -> Between:
         limit = round(self.share * 2**31)
 
-        def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
-            numbers = torch.from_numpy(indices).to(device)
-            small, large = (order(numbers[:, None], numbers) for order in (torch.minimum, torch.maximum))
+        def flagged(samples: torch.Tensor, others: torch.Tensor) -> Flagged:
+            small, large = (order(samples[:, None], others) for order in (torch.minimum, torch.maximum))
             drawn = _mixed(_mixed(small + self.seed * 2**20) + large)
             return drawn < limit, self.margin, self.temperature
 
-        return in_batch
+        return flagged
 
     def digest(self) -> str:
         return _digest("chance", self.share, self.margin, self.temperature, self.seed)
@@ -145,6 +151,21 @@ def manifest_flags(manifest: Manifest, source: FlagSource = "curated") -> Flags 
         return None if pairs is None else Listed(pairs)
     rows = manifest.features[manifest.samples["reason"].to_numpy(zero_copy_only=False) != "undecodable"]
     return Curated(rows, band["sim_low"], band["sim_high"], band["margin"], band["temperature"])
+
+
+def between(flags: Flags, device: torch.device) -> Between:
+    """Of samples that are in no batch together. Raises InputError for flags that know a batch alone."""
+    if isinstance(flags, Listed | Online):
+        raise batch_alone(type(flags).__name__.lower())
+    return flags.between(device)
+
+
+def _within(flagged: Between, device: torch.device) -> InBatch:
+    def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
+        numbers = torch.from_numpy(indices).to(device)
+        return flagged(numbers, numbers)
+
+    return in_batch
 
 
 def _mixed(numbers: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,8 @@ def report(
         f"# Experiment on {source}",
         "",
         f"{seeds} seeds an arm, {first['steps']} steps each of {settings['recipe']['batch_size']} images in two views; "
-        f"network {network['architecture']} at {network['image_size']} pixels, loss {settings['recipe']['loss']}. "
+        f"network {network['architecture']} at {network['image_size']} pixels, "
+        f"method {settings['recipe']['method']}, loss {settings['recipe']['loss']}. "
         f"Tested on {settings['test'] or str(settings['tested']) + ' images set apart'}, which no run was trained on.",
         "",
         "Accuracy in percent of the baselines, means over the seeds; the best of each column is what arms are compared "

@@ -21,8 +21,8 @@ from trainer.data import Find, ImageSet, usable
 from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import Labelled, Probe, probe, probe_split
-from trainer.recipe import FlagSource, Recipe
-from trainer.simclr import OnMetrics, train_simclr
+from trainer.recipe import FlagSource, Recipe, check_flag_source
+from trainer.training import OnMetrics, train_encoder
 
 BASELINE = "baseline"
 
@@ -80,6 +80,7 @@ def train_manifest(
     out: Path,
     *,
     images: str | Path | None = None,
+    method: str = "simclr",
     loss: str = "infonce",
     architecture: str = "auto",
     image_size: int | Literal["auto"] = "auto",
@@ -102,13 +103,15 @@ def train_manifest(
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
     flags: what tells which pairs these are, see `trainer/flags.py`. baseline: all samples alike instead, in equally
     many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`. epochs to
-    augmentation: see `Recipe`.
+    augmentation, method, loss: see `Recipe`.
     test: labelled images that the encoder never sees, for the probe.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
     Raises InputError for a manifest, images or settings that cannot be trained on, and a test source without labels.
     """
     size = {} if batch_size is None else {"batch_size": batch_size}
-    recipe = Recipe(epochs=epochs, steps=steps, loss=loss, augmentation=augmentation, seed=seed, **size)
+    recipe = Recipe(epochs=epochs, steps=steps, method=method, loss=loss, augmentation=augmentation, seed=seed, **size)
+    if not baseline:
+        check_flag_source(method, flags)
     manifest = read_manifest(manifest_dir)
     if test is not None:
         check_labels(test, 1)
@@ -129,7 +132,7 @@ def train_manifest(
             on_metrics(step, metrics)
 
     began = time.monotonic()
-    encoder = train_simclr(
+    encoder = train_encoder(
         pixels,
         spec,
         recipe,

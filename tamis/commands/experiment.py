@@ -18,6 +18,7 @@ from tamis.commands.options import (
     Encoding,
     Epochs,
     ImageSize,
+    Learning,
     Network,
     Quiet,
     Result,
@@ -48,6 +49,7 @@ Folder = Annotated[
 class Runs:
     """How every run is trained; network and length are those of the first encoder too where that is simclr."""
 
+    method: Learning = "simclr"
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"
@@ -63,6 +65,7 @@ class Runs:
             epochs=self.epochs,
             steps=self.steps,
             batch_size=self.batch_size,
+            method=self.method,
             loss=self.loss,
             augmentation=augmentation_of(self.augmentations),
         )

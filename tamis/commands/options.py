@@ -15,7 +15,7 @@ from tamis.device import check_device
 from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
 from trainer.augmentation import SIMCLR, Augmentation, read_augmentation
-from trainer.recipe import FlagSource, Loss, Recipe
+from trainer.recipe import FlagSource, Loss, Method, Recipe, check_flag_source
 
 Result: TypeAlias = dict[str, Any] | None
 
@@ -111,6 +111,7 @@ Epochs = Annotated[
 Steps = Annotated[int | None, Parameter(help="Steps of training, in place of --epochs.", metavar="N")]
 
 
+Learning = Annotated[Method, Parameter(help="How negatives are had: from the batch, or from MoCo's queue.")]
 BatchSize = Annotated[int, Parameter(help="Images a step.", metavar="B")]
 Augmentations = Annotated[
     Path | None,
@@ -204,6 +205,7 @@ class Training:
     flags: Annotated[
         FlagSource, Parameter(help="What tells the pairs to treat: the band of the manifest, its list, or the batch.")
     ] = "curated"
+    method: Learning = "simclr"
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"
@@ -214,7 +216,15 @@ class Training:
     def judge(self) -> None:
         """Raises InputError for numbers out of range."""
         judge_network(self.architecture, self.image_size)
-        Recipe(epochs=self.epochs, steps=self.steps, batch_size=self.batch_size, loss=self.loss)
+        Recipe(
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            method=self.method,
+            loss=self.loss,
+        )
+        if not self.baseline:
+            check_flag_source(self.method, self.flags)
 
 
 @Parameter(name="*", group=ON_SERVER)

@@ -21,7 +21,8 @@ PROGRAM = (
 import json, os, signal, sys
 from pathlib import Path
 
-import tamis.encoders.inference, trainer.simclr, worker.steps.curate, worker.steps.ingest, worker.steps.pixels
+import tamis.encoders.inference, trainer.frameworks.learner
+import worker.steps.curate, worker.steps.ingest, worker.steps.pixels
 from worker.local import curate_source
 
 source, out, log, steps = sys.argv[1:5]
@@ -35,7 +36,7 @@ def noted(module, name, what=lambda *_: ""):
     setattr(module, name, noting)
 
 noted(worker.steps.ingest, "ingest")
-noted(trainer.simclr.Learner, "learn", lambda _, step, *rest: step)
+noted(trainer.frameworks.learner.Learner, "learn", lambda _, step, *rest: step)
 noted(worker.steps.pixels, "decode_shard", lambda content, *rest: len(content))
 noted(tamis.encoders.inference.Embedder, "of_pixels", lambda _, pixels, names, *rest: names[0])
 noted(worker.steps.embed, "blend_images")
@@ -112,7 +113,7 @@ def test_a_command_killed_in_each_stage_and_typed_again_comes_to_the_same(tmp_pa
 def test_another_curation_of_the_same_images_uses_encoder_and_embeddings(
     tmp_path: Path, changed: dict[str, str | float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainer.simclr
+    import trainer.frameworks.learner
     from tamis.encoders.inference import Embedder
     from worker.local import curate_source
 
@@ -123,7 +124,7 @@ def test_another_curation_of_the_same_images_uses_encoder_and_embeddings(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(trainer.simclr.Learner, "learn", never)
+    monkeypatch.setattr(trainer.frameworks.learner.Learner, "learn", never)
     monkeypatch.setattr(Embedder, "_features", never)
     curate_source(tmp_path / "digits", tmp_path / "two", steps=4, classes=4, **changed)  # type: ignore[arg-type]
     # Another image is another data set.

@@ -140,6 +140,13 @@ def test_arms_of_the_literature_are_run_beside_the_baselines(digits: Path, tmp_p
     assert "- **sas.** Linear probe:" in report
 
 
+def test_arms_and_controls_are_run_by_moco(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(typed(digits, out, "--arms", "auto,hard", "--seeds", "2", "--method", "moco")) == 0
+    assert len({row["encoder"] for row in runs(out) if row["seed"] == 0}) == 7
+    assert "method moco, loss infonce" in (out / "report.md").read_text()
+
+
 def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = write_folder(tmp_path / "plain", tuple((name.replace("/", "-"), data) for name, data in digit_files(40)))
     assert main(typed(plain, tmp_path / "out", "--arms", "auto")) == 2
@@ -153,6 +160,7 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--arms", "removal"], "There is no arm 'removal'. Use some of baseline, remove"),
         (["--arms", ","], "No arm is named"),
         (["--arms", "hard", "--loss", "spectral"], "The arm hard is a rule on infonce"),
+        (["--method", "moco", "--loss", "spectral"], "MoCo does not learn by the loss spectral"),
         (["--augmentations", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
@@ -166,6 +174,7 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         "arm",
         "no arm",
         "loss",
+        "method",
         "augmentations",
         "one seed",
         "test",

@@ -20,7 +20,7 @@ from tamis.scan.rows import Rows
 from trainer.data import ImageSet
 from trainer.flags import Chance, Curated, Flags, Listed, Online, manifest_flags
 from trainer.recipe import Recipe
-from trainer.simclr import train_simclr
+from trainer.training import train_encoder
 
 COUNT, CLASSES = 300, 5
 CPU = torch.device("cpu")
@@ -225,6 +225,6 @@ def test_every_source_changes_the_training(manifest: Manifest) -> None:
     spec, recipe = EncoderSpec("small", 16), Recipe(steps=3, batch_size=32)
     sources: list[Any] = [None, Chance(1.0, 0.0, 0.5)]
     sources += [manifest_flags(manifest, source) for source in ("curated", "listed", "online")]
-    made = {fingerprint(train_simclr(images, spec, recipe, flags=flags)) for flags in sources}
+    made = {fingerprint(train_encoder(images, spec, recipe, flags=flags)) for flags in sources}
     assert len(made) == len(sources)
     assert len({flags.digest() for flags in sources[1:]}) == len(sources) - 1

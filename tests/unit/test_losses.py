@@ -126,6 +126,42 @@ def test_losses_of_the_literature_equal_their_definition_and_gradients_finite_di
     assert torch.autograd.gradcheck(value, (z1.requires_grad_(), z2.requires_grad_()))
 
 
+@pytest.mark.parametrize("name", LITERATURE)
+@pytest.mark.parametrize("treatment", ["none", "both"])
+def test_the_loss_over_a_queue_equals_its_definition_and_gradients_finite_differences(
+    name: str, treatment: str
+) -> None:
+    queries, keys, _ = batch(2)
+    queue, own = batch(5, count=9)[0], torch.zeros(6, 9, dtype=torch.bool)
+    own[1, 3] = own[4, 0] = True
+    difficult = torch.rand(6, 9, generator=torch.Generator().manual_seed(0)) < 0.5
+    margin, scale = TREATMENTS[treatment]
+    prior, hardness = LITERATURE[name]
+    loss = InfoNCE(0.3, prior, hardness)
+    unit = [(rows / rows.norm(dim=1, keepdim=True)).numpy() for rows in (queries, keys, queue)]
+    expected = 0.0
+    for i in range(6):
+        positive = math.exp(float(unit[0][i] @ unit[1][i]) / 0.3)
+        negatives = []
+        for j in range(9):
+            similarity = float(unit[0][i] @ unit[2][j])
+            similarity = (similarity + margin) / scale if difficult[i, j] else similarity
+            negatives += [] if own[i, j] else [math.exp(similarity / 0.3)]
+        mean = sum(value**hardness for value in negatives) / len(negatives)
+        left = sum(value ** (1 + hardness) / mean for value in negatives) - len(negatives) * prior * positive
+        left = max(left / (1 - prior), len(negatives) * math.exp(-1 / 0.3))
+        expected -= math.log(positive / (positive + left)) / 6
+
+    def value(first: torch.Tensor) -> torch.Tensor:
+        return loss.queued(first, keys, queue, own, difficult, margin, scale)
+
+    assert float(value(queries)) == pytest.approx(expected, rel=1e-12)
+    assert float(loss.queued(queries, keys, queue[:0], own[:, :0])) == pytest.approx(0.0, abs=1e-12)
+    assert torch.autograd.gradcheck(value, (queries.requires_grad_(),))
+    with pytest.raises(InputError, match=r"difficult has shape \(6, 6\)\. Give \(6, 9\)"):
+        loss.queued(queries, keys, queue, own, difficult[:, :6])
+
+
 def test_the_sum_over_negatives_is_never_less_than_it_can_be() -> None:
     z1, _, _ = batch(3)
     near = z1 + 0.01 * batch(4)[0]

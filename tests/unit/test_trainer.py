@@ -19,7 +19,7 @@ from trainer.data import ImageSet
 from trainer.flags import Listed
 from trainer.pairs import DifficultPairs
 from trainer.recipe import Recipe
-from trainer.simclr import _batches, train_simclr
+from trainer.training import _batches, train_encoder
 
 SPEC = EncoderSpec("small", 16)
 
@@ -52,13 +52,13 @@ def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp
     recipe = Recipe(epochs=10, batch_size=12, loss=loss, seed=3)
     weight = np.random.default_rng(0).random(50).astype(np.float32)
     whole: dict[int, dict[str, float]] = {}
-    expected = train_simclr(images, SPEC, recipe, flags=flags, weight=weight, on_metrics=whole.__setitem__)
+    expected = train_encoder(images, SPEC, recipe, flags=flags, weight=weight, on_metrics=whole.__setitem__)
     stop = int(np.random.default_rng().integers(11, recipe.steps_for(50)))
     checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
     again: dict[int, dict[str, float]] = {}
 
     def train(progress: Any) -> Any:
-        return train_simclr(
+        return train_encoder(
             images,
             SPEC,
             recipe,
@@ -94,9 +94,9 @@ def test_a_checkpoint_of_other_settings_is_passed_over(changed: dict[str, Any], 
     checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
     given: dict[str, Any] = {"images": image_set(40), "spec": SPEC, "recipe": Recipe(epochs=5, batch_size=10)}
     with pytest.raises(InterruptedTrainingError):
-        train_simclr(**given, checkpoint=checkpoint, progress=stop_at(12))
+        train_encoder(**given, checkpoint=checkpoint, progress=stop_at(12))
     first: list[int] = []
-    train_simclr(**{**given, **changed}, checkpoint=checkpoint, progress=lambda done, total: first.append(done))
+    train_encoder(**{**given, **changed}, checkpoint=checkpoint, progress=lambda done, total: first.append(done))
     assert first[0] == 1
 
 
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> 
     path.write_bytes(content)
     steps: list[int] = []
     images = image_set(8)
-    train_simclr(
+    train_encoder(
         images, SPEC, Recipe(steps=2), checkpoint=FileCheckpoint(path), progress=lambda done, _: steps.append(done)
     )
     assert steps == [1, 2]
@@ -115,17 +115,17 @@ def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> 
 def test_the_seed_decides_and_nothing_else() -> None:
     images = image_set(30)
     torch.manual_seed(1)
-    first = train_simclr(images, SPEC, Recipe(epochs=3, seed=5))
+    first = train_encoder(images, SPEC, Recipe(epochs=3, seed=5))
     torch.manual_seed(2)
-    assert fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, seed=5))) == fingerprint(first)
-    assert fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, seed=6))) != fingerprint(first)
+    assert fingerprint(train_encoder(images, SPEC, Recipe(epochs=3, seed=5))) == fingerprint(first)
+    assert fingerprint(train_encoder(images, SPEC, Recipe(epochs=3, seed=6))) != fingerprint(first)
 
 
 def test_four_samples_are_enough_and_three_are_not() -> None:
-    encoder = train_simclr(image_set(4), SPEC, Recipe(epochs=2))
+    encoder = train_encoder(image_set(4), SPEC, Recipe(epochs=2))
     assert all(torch.isfinite(value).all() for value in encoder.state_dict().values())
     with pytest.raises(InputError, match="Only 3 samples"):
-        train_simclr(image_set(3), SPEC, Recipe(epochs=2))
+        train_encoder(image_set(3), SPEC, Recipe(epochs=2))
 
 
 def test_dropped_samples_leave_no_trace() -> None:
@@ -133,15 +133,15 @@ def test_dropped_samples_leave_no_trace() -> None:
     keep = np.arange(24) % 3 > 0
     blackened = ImageSet(images.pixels * keep[:, None, None, None], images.sample_ids)
     recipe = Recipe(epochs=4, batch_size=8)
-    kept = [train_simclr(each, SPEC, recipe, keep=keep) for each in (images, blackened)]
-    assert fingerprint(kept[0]) == fingerprint(kept[1]) != fingerprint(train_simclr(images, SPEC, recipe))
+    kept = [train_encoder(each, SPEC, recipe, keep=keep) for each in (images, blackened)]
+    assert fingerprint(kept[0]) == fingerprint(kept[1]) != fingerprint(train_encoder(images, SPEC, recipe))
 
 
 def test_margins_and_temperatures_change_the_training() -> None:
     images = image_set(16)
     a, b = np.tril_indices(16, -1)
     fingerprints = {
-        fingerprint(train_simclr(images, SPEC, Recipe(epochs=3, batch_size=8), flags=flags))
+        fingerprint(train_encoder(images, SPEC, Recipe(epochs=3, batch_size=8), flags=flags))
         for flags in (
             None,
             some_pairs(a, b, margin=0.3, temperature=1.0),
@@ -155,7 +155,7 @@ def test_every_arm_takes_equally_many_steps() -> None:
     recipe = Recipe(epochs=3, batch_size=10)
     totals: list[int] = []
     for keep in (None, np.arange(45) < 22):
-        train_simclr(image_set(45), SPEC, recipe, keep=keep, progress=lambda _, total: totals.append(total))
+        train_encoder(image_set(45), SPEC, recipe, keep=keep, progress=lambda _, total: totals.append(total))
     assert totals == [15] * 30
     assert Recipe().steps_for(1797) == Recipe().epochs_for(1797) * 15
 
@@ -181,7 +181,7 @@ def test_equal_weights_show_every_sample_once_a_pass_and_others_in_proportion() 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(TamisError, match="lower learning rate"):
-        train_simclr(image_set(8), SPEC, Recipe(learning_rate=1e30, loss="spectral", steps=30))
+        train_encoder(image_set(8), SPEC, Recipe(learning_rate=1e30, loss="spectral", steps=30))
 
 
 @pytest.mark.parametrize("values", [{"loss": "l2"}, {"epochs": 0}, {"batch_size": 3}])

@@ -16,7 +16,7 @@ from tamis.encoders.spec import choose_spec
 from tamis.progress import counted_from
 from trainer.data import ImageSet
 from trainer.recipe import Recipe
-from trainer.simclr import train_simclr
+from trainer.training import train_encoder
 from worker.steps.ingest import Stored, image_sizes
 from worker.steps.pixels import decoded
 from worker.steps.place import Objects, Place, Stage
@@ -72,7 +72,7 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
         count = dataset.samples
         shards = (decoded(place, each, spec, counted_from(each.first, count, decoding)) for each in dataset.shards)
         images = ImageSet.from_shards(shards, count, spec.image_size, folder)
-        encoder = train_simclr(
+        encoder = train_encoder(
             images,
             spec,
             recipe,

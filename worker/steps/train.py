@@ -7,7 +7,7 @@ from tamis.encoders.names import encoder_place
 from tamis.ingest.shards import read_shard
 from tamis.progress import Progress
 from trainer.run import TrainingResult, train_manifest
-from trainer.simclr import OnMetrics
+from trainer.training import OnMetrics
 from worker.steps.ingest import Stored
 from worker.steps.place import Place, StoredCheckpoint
 

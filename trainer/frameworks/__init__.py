@@ -1,0 +1,1 @@
+"""What is learnt by: SimCLR, and MoCo v2."""

@@ -1,0 +1,102 @@
+"""What every framework has: an encoder, a projection head and an optimiser, and the step that moves them."""
+
+import io
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tamis.device import has_bf16, repeatable_convolutions
+from tamis.encoders.encoder import build_encoder
+from tamis.encoders.spec import EncoderSpec
+from trainer.augment import augment
+from trainer.flags import Flags, Indices
+from trainer.recipe import Recipe
+
+WARM_UP = 0.05
+
+
+class Learner(ABC):
+    """What a checkpoint holds. A framework adds its loss, and what that needs beside these.
+
+    flags: which pairs the loss treats.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+    ) -> None:
+        self._recipe, self._device, self._total = recipe, device, total
+        self.encoder = build_encoder(spec, recipe.seed).to(device).train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed(recipe.seed, 0))
+            self._head = self._projection_head(self.encoder.dimension).to(device).train()
+        parameters = [*self.encoder.parameters(), *self._head.parameters()]
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate,
+        )
+
+    @abstractmethod
+    def _projection_head(self, dimension: int) -> nn.Module:
+        """From the encoder's features; it is thrown away after training."""
+
+    @abstractmethod
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+        """Of two views of the samples `indices`, (B, 3, S, S) each."""
+
+    def learn(self, step: int, pixels: npt.NDArray[np.uint8], indices: Indices) -> torch.Tensor:
+        """One optimiser step, counted from 1, on the samples `indices`; returns its loss, still on the device."""
+        generator = torch.Generator(self._device).manual_seed(_seed(self._recipe.seed, step))
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+        first, second = (augment(batch, self._recipe.augmentation, generator) for _ in range(2))
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.learning_rate(step)
+        with repeatable_convolutions():
+            loss = self._loss(first, second, indices)
+            self._optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        self._optimiser.step()
+        return loss.detach()
+
+    def learning_rate(self, step: int) -> float:
+        warm_up = max(1, round(WARM_UP * self._total))
+        if step <= warm_up:
+            return self._recipe.learning_rate * step / warm_up
+        passed = (step - warm_up) / max(1, self._total - warm_up)
+        return self._recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
+
+    def content(self, step: int, settings: str) -> bytes:
+        sink = io.BytesIO()
+        torch.save({"settings": settings, "step": step, **{name: p.state_dict() for name, p in self._parts()}}, sink)
+        return sink.getvalue()
+
+    def restore(self, content: bytes | None, settings: str) -> int:
+        """Takes up a checkpoint of the same settings; returns the steps already done."""
+        if content is None:
+            return 0
+        try:
+            stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            if stored["settings"] != settings:
+                return 0
+        except Exception:  # whatever a damaged file makes torch.load stumble over: training starts anew
+            return 0
+        for name, part in self._parts():
+            part.load_state_dict(stored[name])
+        return int(stored["step"])
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [("encoder", self.encoder), ("head", self._head), ("optimiser", self._optimiser)]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device))
+
+
+def _seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)

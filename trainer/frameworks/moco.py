@@ -1,0 +1,90 @@
+"""MoCo v2 (He et al. 2020; Chen, Fan, Girshick and He 2020), with difficult pairs treated apart."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from tamis.encoders.spec import EncoderSpec
+from tamis.losses import InfoNCE
+from trainer.flags import Flags, Indices, between
+from trainer.frameworks.learner import Learner
+from trainer.recipe import Recipe
+
+# Images whose statistics a batch normalisation sees together, as on one of MoCo's eight GPUs.
+GROUP = 32
+
+
+class Queue:
+    """The keys of the last batches, the oldest first, and the samples they are of (He et al. 2020, section 3.1).
+
+    keys: (K, d) float32 of length one; samples: (K,) int64. It begins empty. MoCo's begins with random vectors; of no
+    sample, no rule could tell whether they are difficult.
+    """
+
+    def __init__(self, size: int, dimension: int, device: torch.device) -> None:
+        self._size = size
+        self.keys = torch.empty(0, dimension, device=device)
+        self.samples = torch.empty(0, dtype=torch.int64, device=device)
+
+    def add(self, keys: torch.Tensor, samples: torch.Tensor) -> None:
+        """Those that are then more than `size` leave, the oldest first."""
+        self.keys = torch.cat([self.keys, keys])[-self._size :]
+        self.samples = torch.cat([self.samples, samples])[-self._size :]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"keys": self.keys, "samples": self.samples}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.keys, self.samples = (state[name].to(self.keys.device) for name in ("keys", "samples"))
+
+
+class MoCo(Learner):
+    """A query's negatives are the keys of earlier batches, by an encoder that follows the one which learns."""
+
+    def __init__(
+        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+    ) -> None:
+        super().__init__(spec, recipe, device, total, flags)
+        self._flagged = None if flags is None else between(flags, device)
+        self._contrast = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
+        self._keyed = deepcopy(nn.ModuleList([self.encoder, self._head])).requires_grad_(False)
+        self._queue = Queue(recipe.queue, recipe.projection_dim, device)
+
+    def _projection_head(self, dimension: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, self._recipe.projection_dim)
+        )
+
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+        self._follow()
+        samples = torch.from_numpy(indices).to(self._device)
+        number = max(1, len(indices) // GROUP)
+        # Keys are grouped otherwise than queries, for else the statistics of a group would tell which key is a query's
+        # (He et al. 2020, section 3.3). The order of a batch is random already.
+        with self._autocast():
+            queries = self._head(torch.cat([self.encoder(group) for group in first.tensor_split(number)])).float()
+            with torch.no_grad():
+                encoder, head = self._keyed
+                keys = torch.empty_like(queries)
+                for start in range(number):
+                    keys[start::number] = head(encoder(second[start::number])).float()
+        keys = normalize(keys)
+        queued, owners = self._queue.keys, self._queue.samples
+        treated: tuple[Any, ...] = () if self._flagged is None else self._flagged(samples, owners)
+        loss = self._contrast.queued(queries, keys, queued, samples[:, None] == owners, *treated)
+        self._queue.add(keys, samples)
+        return loss
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """The key encoder moves towards the one that learns, by 1 - momentum of the way (equation 2)."""
+        learning = [*self.encoder.parameters(), *self._head.parameters()]
+        for key, own in zip(self._keyed.parameters(), learning, strict=True):
+            key.lerp_(own, 1 - self._recipe.momentum)
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [*super()._parts(), ("keyed", self._keyed), ("queue", self._queue)]

@@ -1,0 +1,37 @@
+"""SimCLR (Chen et al. 2020), with difficult pairs treated apart (Zhang et al. 2026, section 4)."""
+
+import torch
+from torch import nn
+
+from tamis.encoders.spec import EncoderSpec
+from tamis.losses import InfoNCE, Spectral
+from trainer.flags import Flags, Indices
+from trainer.frameworks.learner import Learner
+from trainer.recipe import Recipe
+
+
+class SimCLR(Learner):
+    """A view's negatives are all views of the other samples of its batch."""
+
+    def __init__(
+        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+    ) -> None:
+        super().__init__(spec, recipe, device, total, flags)
+        self._flagged = None if flags is None else flags.on(device)
+        infonce = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
+        self._contrast = infonce if recipe.loss == "infonce" else Spectral()
+
+    def _projection_head(self, dimension: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(dimension, dimension, bias=False),
+            nn.BatchNorm1d(dimension),
+            nn.ReLU(),
+            nn.Linear(dimension, self._recipe.projection_dim),
+        )
+
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+        with self._autocast():
+            features = self.encoder(torch.cat([first, second]))
+            z1, z2 = self._head(features).float().chunk(2)
+        treated = () if self._flagged is None else self._flagged(indices, features.reshape(2, len(indices), -1))
+        return self._contrast(z1, z2, *treated)
