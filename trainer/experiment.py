@@ -78,8 +78,9 @@ def run_experiment(
         told = counted_from(number * steps, total, progress)
         if (arm.name, seed) not in done:
             trial = trial_of(arm, read.get(arm.strategy, any_one), tested, replace(recipe, seed=seed))
-            same = [row for row in done.values() if row["trial"] == trial.digest()]
-            row = same[0] if same else _run(trial, own, spec, out, device, told)
+            digest = trial.digest()
+            same = next((row for row in done.values() if row["trial"] == digest), None)
+            row = same or {**_run(trial, own, spec, out, device, told), "trial": digest}
             done[arm.name, seed] = {**row, "arm": arm.name, "seed": seed}
             runs.add(done[arm.name, seed])
             FileCheckpoint(out / "checkpoint.pt").discard()
@@ -147,7 +148,6 @@ def _run(trial: Trial, own: _Own, spec: EncoderSpec, out: Path, device: str, pro
         "steps": trial.recipe.steps,
         "loss": last["loss"],
         "seconds": seconds,
-        "trial": trial.digest(),
         "encoder": fingerprint(encoder),
     }
 

@@ -36,7 +36,7 @@ def embed_source(
     block: list[npt.NDArray[np.uint8]] = []
     skipped = 0
     for done, entry in enumerate(entries, 1):
-        if isinstance(entry, Refused) or (image := _decoded(entry.data)) is None:
+        if isinstance(entry, Refused) or (image := decoded(entry.data)) is None:
             skipped += 1
         else:
             block.append(encoder.spec.pixels(image))
@@ -72,7 +72,8 @@ def check_labels(source: str | Path, least: int = MIN_PER_LABEL, among: Set[str]
     )
 
 
-def _decoded(data: bytes) -> Image.Image | None:
+def decoded(data: bytes) -> Image.Image | None:
+    """None for what is no image."""
     try:
         return decode(data)
     except InputError:

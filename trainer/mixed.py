@@ -21,6 +21,7 @@ from tamis.manifest import Manifest
 from tamis.sources import Refused, open_source
 from trainer.arms import Arm
 from trainer.experiment import set_apart
+from trainer.labelled import decoded
 from trainer.statistics import paired_difference
 from trainer.verdicts import told
 
@@ -112,15 +113,7 @@ def _listed(source: str | Path) -> tuple[list[str], list[str], list[str]]:
     found = [
         (entry.sample_id, entry.label, hashlib.sha256(entry.data).hexdigest())
         for entry in open_source(source)
-        if not isinstance(entry, Refused) and entry.label is not None and _decodes(entry.data)
+        if not isinstance(entry, Refused) and entry.label is not None and decoded(entry.data) is not None
     ]
     names, labels, hashes = (list(column) for column in zip(*found, strict=True))
     return names, labels, hashes
-
-
-def _decodes(data: bytes) -> bool:
-    try:
-        decode(data)
-    except InputError:
-        return False
-    return True

@@ -1,7 +1,7 @@
 """`tamis experiment`: whether a treatment of the difficult helps, beside the controls that could explain it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,22 +11,16 @@ from tamis.commands.groups import ENCODER, TRAINING, WHAT
 from tamis.commands.options import (
     Augmentations,
     Auto,
-    BatchSize,
     Cache,
     Device,
     Difficulty,
     Encoding,
-    Epochs,
-    ImageSize,
-    Learning,
-    Network,
+    Lesson,
     Quiet,
     Result,
     Source,
-    Steps,
     Test,
     augmentation_of,
-    judge_network,
 )
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import Step
@@ -34,7 +28,7 @@ from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.errors import ConflictError, InputError
 from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
-from trainer.recipe import Loss, Recipe
+from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainer.results import Runs as Results
@@ -46,29 +40,14 @@ Folder = Annotated[
 
 @Parameter(name="*", group=TRAINING)
 @dataclass(frozen=True)
-class Runs:
+class Runs(Lesson):
     """How every run is trained; network and length are those of the first encoder too where that is simclr."""
 
-    method: Learning = "simclr"
-    loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
-    architecture: Network = "auto"
-    image_size: ImageSize = "auto"
-    epochs: Epochs = None
-    steps: Steps = None
-    batch_size: BatchSize = 128
     augmentations: Augmentations = None
 
     def recipe(self) -> Recipe:
         """Raises InputError for numbers out of range, and a file of no augmentations."""
-        judge_network(self.architecture, self.image_size)
-        return Recipe(
-            epochs=self.epochs,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            method=self.method,
-            loss=self.loss,
-            augmentation=augmentation_of(self.augmentations),
-        )
+        return replace(super().recipe(), augmentation=augmentation_of(self.augmentations))
 
     def of_the_encoder(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in ("architecture", "image_size", "epochs", "steps")}

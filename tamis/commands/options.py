@@ -156,7 +156,7 @@ class Encoding:
         known_there = server and re.fullmatch("[0-9a-f]{64}", asked.file)
         if asked.file and not known_there and not Path(asked.file).is_file():
             raise InputError(f"There is no file {asked.file}.", f"Give the file that {asked.kind} is to take.")
-        judge_network(self.architecture, self.image_size, self.views)
+        _judge_network(self.architecture, self.image_size, self.views)
         Recipe(epochs=self.epochs, steps=self.steps)
 
 
@@ -198,13 +198,9 @@ class Treatment:
 
 @Parameter(name="*", group=TRAINING)
 @dataclass(frozen=True)
-class Training:
-    """How an arm of a manifest is trained."""
+class Lesson:
+    """How any encoder is trained, but for what its views differ by."""
 
-    baseline: Annotated[bool, flag("Ignore the manifest's flags: the control arm.", TRAINING)] = False
-    flags: Annotated[
-        FlagSource, Parameter(help="What tells the pairs to treat: the band of the manifest, its list, or the batch.")
-    ] = "curated"
     method: Learning = "simclr"
     loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
     architecture: Network = "auto"
@@ -213,16 +209,31 @@ class Training:
     steps: Steps = None
     batch_size: BatchSize = 128
 
-    def judge(self) -> None:
+    def recipe(self) -> Recipe:
         """Raises InputError for numbers out of range."""
-        judge_network(self.architecture, self.image_size)
-        Recipe(
+        _judge_network(self.architecture, self.image_size)
+        return Recipe(
             epochs=self.epochs,
             steps=self.steps,
             batch_size=self.batch_size,
             method=self.method,
             loss=self.loss,
         )
+
+
+@Parameter(name="*", group=TRAINING)
+@dataclass(frozen=True)
+class Training(Lesson):
+    """How an arm of a manifest is trained."""
+
+    baseline: Annotated[bool, flag("Ignore the manifest's flags: the control arm.", TRAINING)] = False
+    flags: Annotated[
+        FlagSource, Parameter(help="What tells the pairs to treat: the band of the manifest, its list, or the batch.")
+    ] = "curated"
+
+    def judge(self) -> None:
+        """Raises InputError for numbers out of range, and flags that the method cannot use."""
+        self.recipe()
         if not self.baseline:
             check_flag_source(self.method, self.flags)
 
@@ -252,7 +263,7 @@ def augmentation_of(file: Path | None) -> Augmentation:
     return SIMCLR if file is None else read_augmentation(file)
 
 
-def judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:
+def _judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:
     check_spec(
         "small" if architecture == "auto" else architecture, MIN_SIZE if image_size == "auto" else image_size, views
     )

@@ -118,9 +118,10 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
         itself = np.flatnonzero((part.start <= chosen) & (chosen < part.stop))
         similar[chosen[itself] - part.start, itself] = -torch.inf
         nearest = similar.topk(of_samples)
+        mean = nearest.values.mean(1)
         apart = (space.plain(components)[:, None, :] - plain[nearest.indices]).square().sum(2)
-        nearer[part] = _mean_of_highest(block @ pool.T, of_blends) - nearest.values.mean(1)
-        order[part] = nearer[part] - (nearest.values[:, 0] - nearest.values.mean(1)) / 2 + apart.mean(1) / 2
+        nearer[part] = _mean_of_highest(block @ pool.T, of_blends) - mean
+        order[part] = nearer[part] - (nearest.values[:, 0] - mean) / 2 + apart.mean(1) / 2
     last = max(0, int((nearer > 0).sum()) - 1)
     shift = nearer.sort(descending=True).values[last] - order.sort(descending=True).values[last]
     return torch.sigmoid(SHARPNESS * (order + shift)).numpy()

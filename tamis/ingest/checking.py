@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple, Self
@@ -129,8 +129,8 @@ class _Processes:
             try:
                 # Where no process can be started at all, no file is to blame. All begin now: one that begins while
                 # another is found dead is overlooked by the pool (CPython 3.11), whose end then waits for it for ever.
-                wait([self._pool.submit(check_files, ()) for _ in range(self._count)])
-                self._pool.submit(check_files, ()).result()
+                for begun in [self._pool.submit(check_files, ()) for _ in range(self._count)]:
+                    begun.result()
             except BrokenProcessPool as error:
                 raise TamisError(
                     "A process to decode images in could not be started.",
