@@ -28,6 +28,9 @@ PAPERS = {
 }
 # Those that change the loss, which is infonce in their papers.
 LOSSES_OF_PEERS = ("debiased", "hard", "eliminated")
+# Those that change no loss are compared with the baseline of their own temperature, and not of the best: else what
+# another temperature gains would count against them.
+OF_IMAGES = ("remove", "random", "sas")
 ARMS = (BASELINE, *CONTROLS, *PEERS)
 MIN_SEEDS = 2
 MOST_MIXED = 0.5
@@ -62,7 +65,9 @@ def planned(asked: Sequence[str], loss: Loss = "infonce") -> tuple[Arm, ...]:
     others = [name for name in asked if name in LOSSES_OF_PEERS]
     if others and loss != "infonce":
         raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or the loss {loss}.")
-    arms = [Arm(f"{BASELINE} {temperature:g}", temperature=temperature) for temperature in BASELINE_TEMPERATURES]
+    arms = [Arm(baseline_name(temperature), temperature=temperature) for temperature in BASELINE_TEMPERATURES]
+    if loss == "spectral":  # which has no temperature
+        arms = [Arm(BASELINE)]
     for name in dict.fromkeys(of.get(name, name) for name in asked):
         if name in PEERS:
             arms.append(Arm(name, PEERS[name]))
@@ -70,6 +75,10 @@ def planned(asked: Sequence[str], loss: Loss = "infonce") -> tuple[Arm, ...]:
             arms.append(Arm(name, name))
             arms += [Arm(control, name, control.rpartition("-")[2], of=name) for control in CONTROLS[name]]
     return tuple(arms)
+
+
+def baseline_name(temperature: float) -> str:
+    return f"{BASELINE} {temperature:g}"
 
 
 def check_seeds(seeds: int) -> None:

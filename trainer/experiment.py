@@ -14,15 +14,14 @@ import numpy as np
 from tamis.checkpoint import FileCheckpoint
 from tamis.device import resolve_device
 from tamis.encoders.encoder import Encoder, fingerprint
-from tamis.encoders.inference import embed
 from tamis.encoders.spec import EncoderSpec, choose_spec
 from tamis.errors import InputError
 from tamis.manifest import Manifest, read_manifest
 from tamis.progress import Progress, counted_from, ignored
 from trainer.arms import Arm
 from trainer.data import ImageSet, usable
-from trainer.labelled import check_labels, embed_source
-from trainer.probe import MIN_PER_LABEL, Labelled, Probe, held_out, probe
+from trainer.labelled import LabelledImages, check_labels, decode_source
+from trainer.probe import MIN_PER_LABEL, Probe, held_out, probe
 from trainer.recipe import Recipe
 from trainer.results import Runs, measured
 from trainer.training import train_encoder
@@ -68,8 +67,14 @@ def run_experiment(
     runs = Runs(out, _settings(any_one, spec, recipe, test, int(tested.sum())))
     done = {(row["arm"], row["seed"]): row for row in runs.rows()}
     images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
-    own = _Own(images_of_all, samples["label"].to_pylist(), hashes, tested, test, device)
-    own.check()
+    labels = samples["label"].to_pylist()
+    _check(labels, tested, test)
+    own = _Own(
+        LabelledImages(images_of_all.pixels, labels, hashes),
+        tested,
+        None if test is None else decode_source(test, spec, out),
+        device,
+    )
     for arm in arms:
         # What no arm can be is told before anything is trained.
         trial_of(arm, read.get(arm.strategy, any_one), tested, recipe)
@@ -80,7 +85,7 @@ def run_experiment(
             trial = trial_of(arm, read.get(arm.strategy, any_one), tested, replace(recipe, seed=seed))
             digest = trial.digest()
             same = next((row for row in done.values() if row["trial"] == digest), None)
-            row = same or {**_run(trial, own, spec, out, device, told), "trial": digest}
+            row = same or {**_run(trial, images_of_all, own, spec, out, told), "trial": digest}
             done[arm.name, seed] = {**row, "arm": arm.name, "seed": seed}
             runs.add(done[arm.name, seed])
             FileCheckpoint(out / "checkpoint.pt").discard()
@@ -98,45 +103,44 @@ def set_apart(sample_ids: Sequence[str], sha256: Sequence[str]) -> Flagged:
 
 @dataclass(frozen=True, eq=False)
 class _Own:
-    """The images, and how an encoder of them is judged."""
+    """How an encoder of the images is judged. test: other images; None to test on those that are `tested`."""
 
-    images: ImageSet
-    labels: list[str | None]
-    sha256: list[str]
+    images: LabelledImages
     tested: Flagged
-    test: str | Path | None
+    test: LabelledImages | None
     device: str
 
-    def check(self) -> None:
-        """Raises InputError where no probe could be, before anything is trained."""
-        known = Counter(label for label, apart in zip(self.labels, self.tested, strict=True) if label and not apart)
-        trained = {label for label, count in known.items() if count >= MIN_PER_LABEL}
-        if self.test is not None:
-            check_labels(self.test, 1, trained)
-        elif len(trained & {label for label, apart in zip(self.labels, self.tested, strict=True) if apart}) < 2:
-            raise InputError(
-                "Of the images set apart to test on, no two have labels that those to train on have too.",
-                "Give more labelled images, or a test source with --test.",
-            )
-
     def probed(self, encoder: Encoder) -> Probe:
-        own = Labelled(embed(encoder, self.images.pixels, self.device), self.labels, self.sha256)
-        test = own.pick(self.tested) if self.test is None else embed_source(encoder, self.test, self.device)[0]
+        own = self.images.embedded(encoder, self.device)
+        test = own.pick(self.tested) if self.test is None else self.test.embedded(encoder, self.device)
         found = probe(own.pick(~self.tested), test, self.device)
         assert found is not None, "the labels were checked"
         return found
 
 
-def _run(trial: Trial, own: _Own, spec: EncoderSpec, out: Path, device: str, progress: Progress) -> dict[str, Any]:
+def _check(labels: Sequence[str | None], tested: Flagged, test: str | Path | None) -> None:
+    """Raises InputError where no probe could be, before anything is trained."""
+    known = Counter(label for label, apart in zip(labels, tested, strict=True) if label and not apart)
+    trained = {label for label, count in known.items() if count >= MIN_PER_LABEL}
+    if test is not None:
+        check_labels(test, 1, trained)
+    elif len(trained & {label for label, apart in zip(labels, tested, strict=True) if apart}) < 2:
+        raise InputError(
+            "Of the images set apart to test on, no two have labels that those to train on have too.",
+            "Give more labelled images, or a test source with --test.",
+        )
+
+
+def _run(trial: Trial, images: ImageSet, own: _Own, spec: EncoderSpec, out: Path, progress: Progress) -> dict[str, Any]:
     last: dict[str, float] = {}
     began = time.monotonic()
     encoder = train_encoder(
-        own.images,
+        images,
         spec,
         trial.recipe,
         flags=trial.flags,
         keep=trial.keep,
-        device=device,
+        device=own.device,
         checkpoint=FileCheckpoint(out / "checkpoint.pt"),
         progress=progress,
         on_metrics=lambda _, metrics: last.update(metrics),

@@ -1,4 +1,4 @@
-"""The plot of an experiment: each seed's difference from the best baseline as a dot, with means and intervals."""
+"""The plot of an experiment: each seed's difference from the baseline as a dot, with means and intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,15 +25,16 @@ def plot(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], folder: Path) -
         axes = figure.add_subplot(1, len(JUDGED), place)
         for height, arm in enumerate(shown):
             colour = CONTROL if arm.control else ARM
-            best, gain = scores.by_arm[scores.best_baseline], scores.gain(arm.name)
-            dots = [own - other for own, other in zip(scores.by_arm[arm.name], best, strict=True)]
+            base, gain = scores.by_arm[scores.baseline_of(arm.name)], scores.gain(arm.name)
+            dots = [own - other for own, other in zip(scores.by_arm[arm.name], base, strict=True)]
             axes.plot(dots, [height] * len(dots), "o", color=colour, alpha=0.45, markersize=4)
             axes.plot([gain.low, gain.high], [height, height], color=colour, linewidth=1.5)
             axes.plot([gain.mean], [height], "|", color=colour, markersize=12, markeredgewidth=2)
         axes.axvline(0.0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(shown)), [arm.name for arm in shown] if place == 1 else [""] * len(shown))
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel(f"points over {scores.best_baseline}", fontsize=9)
+        bars = dict.fromkeys(scores.baseline_of(arm.name) for arm in shown)
+        axes.set_xlabel(f"points over {' or '.join(bars)}", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(folder / "experiment.png", dpi=150, metadata={"Software": None})
     with rc_context({"svg.hashsalt": "tamis"}):

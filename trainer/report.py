@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.arms import PAPERS, Arm
+from trainer.arms import OF_IMAGES, PAPERS, Arm
 from trainer.mixed import mixed_table
 from trainer.results import MEASURES
 from trainer.verdicts import Scores, scores_of, told, verdict
@@ -48,12 +48,12 @@ def report(
         f"method {settings['recipe']['method']}, loss {settings['recipe']['loss']}. "
         f"Tested on {settings['test'] or str(settings['tested']) + ' images set apart'}, which no run was trained on.",
         "",
-        "Accuracy in percent of the baselines, means over the seeds; the best of each column is what arms are compared "
-        "with:",
+        "Accuracy in percent of the baselines, means over the seeds:",
         "",
         *_table("temperature", [(name, _means(scores, name)) for name in scores["linear"].baselines]),
         "",
-        "Differences from the best baseline in points, paired by seed, with 95% intervals (Student's t):",
+        "Differences in points from the best baseline of each column, paired by seed, with 95% intervals by Student's "
+        f"t; of {', '.join(OF_IMAGES)}, which change no loss, from the baseline of their own temperature:",
         "",
         *_table("arm", [(arm.name, _gains(scores, arm.name)) for arm in arms if arm.strategy]),
         "",
@@ -68,7 +68,7 @@ def report(
         "change nothing, one is likely to seem to. Controls: `random` removes as many images by chance; `-all` treats "
         "all negatives as the arm does the difficult, `-random` as many random pairs.",
         "",
-        "![Differences from the best baseline](experiment.svg)",
+        "![Differences from the baseline](experiment.svg)",
         *(["", *mixed_table(mixed)] if mixed else []),
     ]
     return "\n".join(lines) + "\n"

@@ -15,7 +15,7 @@ from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import embed
 from tamis.encoders.spec import choose_spec
 from tamis.manifest import read_manifest
-from tamis.progress import Progress
+from tamis.progress import Progress, ignored
 from trainer.augmentation import SIMCLR, Augmentation
 from trainer.data import Find, ImageSet, usable
 from trainer.flags import manifest_flags
@@ -170,7 +170,7 @@ def train_manifest(
 def probe_checkpoint(
     checkpoint: Path,
     source: str | Path,
-    progress: Progress | None = None,
+    progress: Progress = ignored,
     *,
     test: str | Path | None = None,
     device: str = "auto",

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.arms import CONTROLS, PEERS, Arm
+from trainer.arms import CONTROLS, OF_IMAGES, PEERS, Arm, baseline_name
+from trainer.recipe import Recipe
 from trainer.statistics import Difference, paired_difference
 
 # How the sentence names each kind of control.
@@ -35,9 +36,13 @@ class Scores:
     def against(self, arm: str, other: str) -> Difference:
         return paired_difference(self.by_arm[arm], self.by_arm[other])
 
+    def baseline_of(self, arm: str) -> str:
+        """What an arm is compared with: the best, or, where it changes no loss, that of its own temperature."""
+        own = baseline_name(Recipe.temperature)
+        return own if arm in OF_IMAGES and own in self.baselines else self.best_baseline
+
     def gain(self, arm: str) -> Difference:
-        """Over the best baseline."""
-        return self.against(arm, self.best_baseline)
+        return self.against(arm, self.baseline_of(arm))
 
 
 def scores_of(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], measure: str) -> Scores:
@@ -55,11 +60,12 @@ def verdict(arm: str, scores: Scores) -> str:
     only whether it gains."""
     controls = {control: scores.against(arm, control) for control in CONTROLS.get(arm, ())}
     gain = scores.gain(arm)
+    bar = "the baseline of its temperature" if arm in OF_IMAGES else "the best baseline"
     if gain.is_loss:
-        return f"loses {-gain.mean:.1f} ({-gain.high:.1f} to {-gain.low:.1f}) against the best baseline"
+        return f"loses {-gain.mean:.1f} ({-gain.high:.1f} to {-gain.low:.1f}) against {bar}"
     if not gain.is_gain:
-        return f"no difference found from the best baseline ({told(gain)})"
-    begun = f"gains {gain.mean:.1f} ({gain.low:.1f} to {gain.high:.1f}) over the best baseline"
+        return f"no difference found from {bar} ({told(gain)})"
+    begun = f"gains {gain.mean:.1f} ({gain.low:.1f} to {gain.high:.1f}) over {bar}"
     if arm in PEERS:
         return begun
     due = "difficult pairs" if arm != "remove" else "which images go"

@@ -65,6 +65,7 @@ def test_every_arm_brings_the_baselines_and_its_controls() -> None:
     assert [(arm.name, arm.strategy, arm.control) for arm in planned(["hard"])[3:]] == [("hard", "auto", "")]
     with pytest.raises(InputError, match="rule on infonce"):
         planned(["eliminated"], "spectral")
+    assert [arm.name for arm in planned(["remove"], "spectral")] == ["baseline", "remove", "random"]
     with pytest.raises(InputError, match="An interval takes 2 or more"):
         check_seeds(1)
 
@@ -82,7 +83,7 @@ def test_the_interval_is_that_of_a_paired_t_test(count: int) -> None:
 
 def scores(arm: str, own: Sequence[float], **others: Sequence[float]) -> Scores:
     """Baselines about 80 and 79; `own` and each control, by the end of its name, beside them."""
-    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.0]}
+    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.2]}
     controls = {name: others[name.rpartition("-")[2]] for name in CONTROLS[arm] if name.rpartition("-")[2] in others}
     return Scores({**known, arm: own, **controls}, list(known))
 
@@ -129,11 +130,28 @@ def test_a_verdict_says_what_the_numbers_do(arm: str, own: Any, others: Any, exp
 
 
 def test_peers_are_compared_with_the_best_baseline_alone() -> None:
-    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.0]}
+    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.2]}
     assert verdict("hard", Scores({**known, "hard": GAIN}, list(known))) == (
         "gains 2.0 (1.8 to 2.2) over the best baseline"
     )
     assert "loses 1.9" in verdict("hard", Scores({**known, "hard": LOSS}, list(known)))
+
+
+def test_what_changes_no_loss_is_compared_with_the_baseline_of_its_temperature() -> None:
+    removed = scores("remove", SAME, random=LOSS)
+    assert removed.best_baseline == "baseline 0.1"
+    assert (removed.baseline_of("remove"), removed.baseline_of("random")) == ("baseline 0.2", "baseline 0.2")
+    assert verdict("remove", removed).startswith("gains 1.0 (0.7 to 1.3) over the baseline of its temperature")
+    one = Scores({"baseline": SAME, "sas": LOSS}, ["baseline"])
+    assert "against the baseline of its temperature" in verdict("sas", one)
+
+
+def test_differences_that_are_all_alike_tell_nothing() -> None:
+    """Two seeds may differ by as many images of a few by chance: their interval is a point."""
+    alike = paired_difference([82.0, 83.0], [81.0, 82.0])
+    assert (alike.mean, alike.low, alike.high) == (1.0, 1.0, 1.0)
+    assert not alike.is_gain
+    assert not paired_difference([81.0, 82.0], [82.0, 83.0]).is_loss
 
 
 def test_nothing_is_said_without_the_controls() -> None:
