@@ -27,8 +27,10 @@ from trainer.results import Runs, measured
 from trainer.training import train_encoder
 from trainer.trials import VARIED, Flagged, Trial, trial_of
 
-# How layouts call what is to be tested on: a folder, or a file of many images.
+# How layouts call what is to be tested on: a folder, or a file of many images. Where labels of that are kept back, as
+# those of ImageNet and its kin are, it is the validation split that one tests on.
 TEST_NAME = re.compile(r"(test|testing|t10k)([._-].*)?", re.IGNORECASE)
+VALIDATION_NAME = re.compile(r"(val|valid|validation)([._-].*)?", re.IGNORECASE)
 
 
 def run_experiment(
@@ -59,7 +61,8 @@ def run_experiment(
     any_one = next(iter(read.values()))
     samples = usable(any_one)
     names, hashes = (samples[name].to_pylist() for name in ("sample_id", "sha256"))
-    tested = set_apart(names, hashes) if test is None else np.zeros(len(names), np.bool_)
+    labels = samples["label"].to_pylist()
+    tested = set_apart(names, labels, hashes) if test is None else np.zeros(len(names), np.bool_)
     steps = recipe.steps_for(int((~tested).sum()))
     recipe = replace(recipe, epochs=None, steps=steps)
     sides = samples["width"].to_numpy(), samples["height"].to_numpy()
@@ -67,7 +70,6 @@ def run_experiment(
     runs = Runs(out, _settings(any_one, spec, recipe, test, int(tested.sum())))
     done = {(row["arm"], row["seed"]): row for row in runs.rows()}
     images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
-    labels = samples["label"].to_pylist()
     _check(labels, tested, test)
     own = _Own(
         LabelledImages(images_of_all.pixels, labels, hashes),
@@ -93,12 +95,17 @@ def run_experiment(
     return runs
 
 
-def set_apart(sample_ids: Sequence[str], sha256: Sequence[str]) -> Flagged:
-    """(N,) bool, which samples to test on: what the layout names a test, by a folder or file, or else a fifth by
-    hash."""
+def set_apart(sample_ids: Sequence[str], labels: Sequence[str | None], sha256: Sequence[str]) -> Flagged:
+    """(N,) bool, which samples not to train on: what the layout names a test, by a folder or file; what it names a
+    validation, where no test has labels; or else a fifth by hash."""
     places = [name.split("/")[:-1] for name in sample_ids]
-    named = np.array([any(map(TEST_NAME.fullmatch, folders)) for folders in places], np.bool_)
-    return named if named.any() and not named.all() else held_out(sha256)
+    known = np.array([label is not None for label in labels], np.bool_)
+    apart = np.zeros(len(places), np.bool_)
+    for kind in (TEST_NAME, VALIDATION_NAME):
+        apart |= np.array([any(map(kind.fullmatch, folders)) for folders in places], np.bool_)
+        if (apart & known).any() and (~apart & known).any():
+            return apart
+    return held_out(sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +173,7 @@ def _settings(
         **described,
         "network": asdict(spec),
         "recipe": common,
+        "objective": recipe.objective,
         "test": None if test is None else str(test),
         "tested": tested,
     }

@@ -45,7 +45,7 @@ def write_mixed(source: str | Path, folder: Path, share: float, *, apart: bool, 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     names, labels, hashes = _listed(source)
-    tested = set_apart(names, hashes) if apart else np.zeros(len(names), np.bool_)
+    tested = set_apart(names, labels, hashes) if apart else np.zeros(len(names), np.bool_)
     trained, random = np.flatnonzero(~tested), np.random.default_rng(seed)
     mixed = random.choice(trained, round(share * len(trained)), replace=False)
     partners = np.setdiff1d(trained, mixed)

@@ -45,7 +45,7 @@ def report(
         "",
         f"{seeds} seeds an arm, {first['steps']} steps each of {settings['recipe']['batch_size']} images in two views; "
         f"network {network['architecture']} at {network['image_size']} pixels, "
-        f"method {settings['recipe']['method']}, loss {settings['recipe']['loss']}. "
+        f"method {settings['recipe']['method']}, loss {settings['objective']}. "
         f"Tested on {settings['test'] or str(settings['tested']) + ' images set apart'}, which no run was trained on.",
         "",
         "Accuracy in percent of the baselines, means over the seeds:",

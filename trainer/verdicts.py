@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.arms import CONTROLS, OF_IMAGES, PEERS, Arm, baseline_name
-from trainer.recipe import Recipe
+from trainer.arms import CONTROLS, OF_IMAGES, PEERS, Arm
 from trainer.statistics import Difference, paired_difference
 
 # How the sentence names each kind of control.
@@ -24,7 +23,10 @@ ALIKE = {
 
 @dataclass(frozen=True)
 class Scores:
-    """One measure, in percent, by arm and seed: of the seeds that every one of these arms has run with."""
+    """One measure, in percent, by arm and seed: of the seeds that every one of these arms has run with.
+
+    baselines: by temperature, that of the other arms in the middle.
+    """
 
     by_arm: Mapping[str, Sequence[float]]
     baselines: Sequence[str]
@@ -38,8 +40,7 @@ class Scores:
 
     def baseline_of(self, arm: str) -> str:
         """What an arm is compared with: the best, or, where it changes no loss, that of its own temperature."""
-        own = baseline_name(Recipe.temperature)
-        return own if arm in OF_IMAGES and own in self.baselines else self.best_baseline
+        return self.baselines[len(self.baselines) // 2] if arm in OF_IMAGES else self.best_baseline
 
     def gain(self, arm: str) -> Difference:
         return self.against(arm, self.baseline_of(arm))

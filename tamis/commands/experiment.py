@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from tamis.commands.groups import ENCODER, TRAINING, WHAT
+from tamis.commands.groups import ENCODER, WHAT
 from tamis.commands.options import (
-    Augmentations,
     Auto,
     Cache,
     Device,
@@ -20,7 +19,6 @@ from tamis.commands.options import (
     Result,
     Source,
     Test,
-    augmentation_of,
 )
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import Step
@@ -28,7 +26,7 @@ from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.errors import ConflictError, InputError
 from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
-from trainer.recipe import Recipe
+from trainer.recipes import Taught
 
 if TYPE_CHECKING:
     from trainer.results import Runs as Results
@@ -36,21 +34,6 @@ if TYPE_CHECKING:
 Folder = Annotated[
     Path, Parameter(name=["--out", "-o"], help="Folder of runs, report and plots.", metavar="DIR", group=WHAT)
 ]
-
-
-@Parameter(name="*", group=TRAINING)
-@dataclass(frozen=True)
-class Runs(Lesson):
-    """How every run is trained; network and length are those of the first encoder too where that is simclr."""
-
-    augmentations: Augmentations = None
-
-    def recipe(self) -> Recipe:
-        """Raises InputError for numbers out of range, and a file of no augmentations."""
-        return replace(super().recipe(), augmentation=augmentation_of(self.augmentations))
-
-    def of_the_encoder(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in ("architecture", "image_size", "epochs", "steps")}
 
 
 def experiment(
@@ -72,16 +55,18 @@ def experiment(
         Parameter(help=f"Of what tells the difficult: {', '.join(encoder_forms())}.", metavar="FORM", group=ENCODER),
     ] = "simclr",
     difficulty: Difficulty = Difficulty(),
-    runs: Runs = Runs(),
+    lesson: Lesson = Lesson(),
     device: Device = "auto",
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> Result:
-    plan = planned([name.strip() for name in arms.split(",") if name.strip()], runs.loss)
+    taught = lesson.taught()
+    plan = planned([name.strip() for name in arms.split(",") if name.strip()], taught.recipe)
     check_seeds(seeds)
     shares = shares_of(mixed or "")
+    if difficulty.pos_high == "auto":
+        difficulty = replace(difficulty, pos_high=taught.pos_high)
     difficulty.judge()
-    runs.recipe()
     Encoding(encoder).judge()
     if parse_encoder(encoder).kind == "embeddings" and shares:
         raise InputError("Embeddings of yours are none of mixed images.", "Name another --encoder, or leave --mixed.")
@@ -101,7 +86,7 @@ def experiment(
         check_labels(source)
         if test is not None:
             check_labels(test, 1)
-        work = _Work(encoder, difficulty, runs, seeds, device, cache, step)
+        work = _Work(encoder, difficulty, taught, seeds, device, cache, step)
         manifests = {name: work.curated(source, out / "manifests" / name, name) for name in _strategies(plan)}
         found = work.ran(source, out, plan, manifests, test)
         rows = found.rows()
@@ -121,7 +106,7 @@ class _Work:
 
     encoder: str
     difficulty: Difficulty
-    runs: Runs
+    taught: Taught
     seeds: int
     device: str
     cache: Path | None
@@ -138,7 +123,7 @@ class _Work:
                 images,
                 folder,
                 encoder=self.encoder,
-                **(self.runs.of_the_encoder() if trains else {}),  # type: ignore[arg-type]  # each as its option says
+                **(self._of_the_encoder() if trains else {}),
                 **asdict(self.difficulty),
                 strategy=strategy,
                 fraction=fraction,
@@ -151,6 +136,12 @@ class _Work:
             raise ConflictError(f"{folder} is of another experiment.", "Choose another folder with -o.") from error
         return folder
 
+    def _of_the_encoder(self) -> dict[str, Any]:
+        """Network and length are those of the first encoder too, where it is trained here."""
+        recipe = self.taught.recipe
+        network = {"architecture": self.taught.architecture, "image_size": self.taught.image_size}
+        return {**network, "epochs": recipe.epochs, "steps": recipe.steps}
+
     def ran(
         self, images: str, folder: Path, arms: Sequence[Arm], manifests: Mapping[str, Path], test: str | None
     ) -> "Results":
@@ -161,11 +152,11 @@ class _Work:
             folder,
             arms,
             self.seeds,
-            self.runs.recipe(),
+            self.taught.recipe,
             images=images,
             test=test,
-            architecture=self.runs.architecture,
-            image_size=self.runs.image_size,
+            architecture=self.taught.architecture,
+            image_size=self.taught.image_size,
             device=self.device,
             progress=self.step(f"train and judge {len(arms) * self.seeds} runs"),
         )

@@ -64,8 +64,16 @@ def test_every_arm_brings_the_baselines_and_its_controls() -> None:
             planned(asked)
     assert [(arm.name, arm.strategy, arm.control) for arm in planned(["hard"])[3:]] == [("hard", "auto", "")]
     with pytest.raises(InputError, match="rule on infonce"):
-        planned(["eliminated"], "spectral")
-    assert [arm.name for arm in planned(["remove"], "spectral")] == ["baseline", "remove", "random"]
+        planned(["eliminated"], Recipe(loss="spectral"))
+    assert [arm.name for arm in planned(["remove"], Recipe(loss="spectral"))] == ["baseline", "remove", "random"]
+    simsiam = Recipe(method="simsiam")
+    assert [arm.name for arm in planned(["sas", "remove"], simsiam)] == ["baseline", "sas", "remove", "random"]
+    for asked in ("temperature-all", "auto", "combined"):
+        with pytest.raises(InputError, match="compares an image with itself alone"):
+            planned([asked], simsiam)
+    hot = planned(["margin"], Recipe(temperature=0.5))
+    assert [arm.name for arm in hot[:3]] == ["baseline 0.25", "baseline 0.5", "baseline 1"]
+    assert {arm.temperature for arm in hot[3:]} == {0.5}
     with pytest.raises(InputError, match="An interval takes 2 or more"):
         check_seeds(1)
 
@@ -265,9 +273,20 @@ def test_what_the_layout_sets_apart_is_tested_on_or_else_a_fifth_by_hash() -> No
     hashes = [f"{number * 2654435761 % 2**32:08x}" for number in range(COUNT)]
     for folder in ("test", "t10k-images-idx3-ubyte", "cifar/test_batch.bin", "data/Test"):
         names = [f"{folder if row < 30 else 'train'}/{row}.png" for row in range(COUNT)]
-        assert np.array_equal(set_apart(names, hashes), np.arange(COUNT) < 30), folder
+        assert np.array_equal(set_apart(names, ["a"] * COUNT, hashes), np.arange(COUNT) < 30), folder
     by_hash = held_out(hashes)
     assert 20 < by_hash.sum() < 60
     for names in ([f"a/{row}.png" for row in range(COUNT)], [f"test/{row}.png" for row in range(COUNT)]):
-        assert np.array_equal(set_apart(names, hashes), by_hash)
-    assert np.array_equal(set_apart([f"contest/test-{row}.png" for row in range(COUNT)], hashes), by_hash)
+        assert np.array_equal(set_apart(names, ["a"] * COUNT, hashes), by_hash)
+    alike = [f"contest/test-{row}.png" for row in range(COUNT)]
+    assert np.array_equal(set_apart(alike, ["a"] * COUNT, hashes), by_hash)
+
+
+def test_where_labels_of_the_test_are_kept_back_the_validation_is_tested_on() -> None:
+    hashes = [f"{number * 2654435761 % 2**32:08x}" for number in range(COUNT)]
+    split = ["train"] * 150 + ["val"] * 30 + ["test"] * 20
+    names = [f"tiny-imagenet-200/{part}/images/{row}.JPEG" for row, part in enumerate(split)]
+    labels = [None if part == "test" else "n01" for part in split]
+    # The test images are not trained on all the same.
+    assert np.array_equal(set_apart(names, labels, hashes), np.arange(COUNT) >= 150)
+    assert np.array_equal(set_apart(names, ["n01"] * COUNT, hashes), np.arange(COUNT) >= 180)
