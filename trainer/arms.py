@@ -41,8 +41,9 @@ class Arm:
     """strategy: of the manifest it takes; "" for all images alike. control: "" for the manifest as it is; `random` for
     images and pairs that chance picks, as many; `all` for all pairs, and images that chance picks.
 
-    temperature: of the loss. of: the arm that a control is the control of. An arm of PEERS does by its name what its
-    paper says; of its manifest it takes what it needs for that.
+    temperature: of the loss. of: the arm that a control is the control of. keeps: a rule of `trainer/subset.py` that
+    keeps as many images in the manifest's place, and treats no pairs. An arm of PEERS does by its name what its paper
+    says; of its manifest it takes what it needs for that.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Arm:
     control: str = ""
     temperature: float = Recipe.temperature
     of: str = ""
+    keeps: str = ""
 
 
 def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
@@ -75,7 +77,7 @@ def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
         arms = [Arm(BASELINE, temperature=usual)]
     for name in dict.fromkeys(of.get(name, name) for name in asked):
         if name in PEERS:
-            arms.append(Arm(name, PEERS[name], temperature=usual))
+            arms.append(Arm(name, PEERS[name], temperature=usual, keeps=name if name in OF_IMAGES else ""))
         elif name != BASELINE:
             arms.append(Arm(name, name, temperature=usual))
             arms += [Arm(control, name, control.rpartition("-")[2], usual, of=name) for control in CONTROLS[name]]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from trainer.arms import CONTROLS, OF_IMAGES, PEERS, Arm
 from trainer.statistics import Difference, paired_difference
@@ -19,6 +19,9 @@ ALIKE = {
     "auto-all": "the same treatment of all negatives",
     "auto-random": "the same treatment of as many random pairs",
 }
+
+
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,34 @@ class Scores:
     def against(self, arm: str, other: str) -> Difference:
         return paired_difference(self.by_arm[arm], self.by_arm[other])
 
+    @property
+    def own_baseline(self) -> str:
+        """Of the arms' temperature."""
+        return self.baselines[len(self.baselines) // 2]
+
     def baseline_of(self, arm: str) -> str:
         """What an arm is compared with: the best, or, where it changes no loss, that of its own temperature."""
-        return self.baselines[len(self.baselines) // 2] if arm in OF_IMAGES else self.best_baseline
+        return self.own_baseline if arm in OF_IMAGES else self.best_baseline
 
     def gain(self, arm: str) -> Difference:
         return self.against(arm, self.baseline_of(arm))
 
 
-def scores_of(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], measure: str) -> Scores:
+def scores_of(rows: Rows, arms: Sequence[Arm], measure: str) -> Scores:
     """Of the seeds that all the arms have run with."""
     found = {(row["arm"], row["seed"]): 100 * row[measure] for row in rows}
     seeds = sorted({seed for _, seed in found})
     common = [seed for seed in seeds if all((arm.name, seed) in found for arm in arms)]
     by_arm = {arm.name: [found[arm.name, seed] for seed in common] for arm in arms}
     return Scores(by_arm, [arm.name for arm in arms if not arm.strategy])
+
+
+def difference(rows: Rows, arm: str, baseline: Rows, measure: str) -> Difference:
+    """In points, of an arm's runs from those of `baseline`, over the seeds that both have."""
+    of_arm = [row for row in rows if row["arm"] == arm]
+    own, other = ({row["seed"]: 100 * row[measure] for row in side} for side in (of_arm, baseline))
+    seeds = sorted(own.keys() & other.keys())
+    return paired_difference([own[seed] for seed in seeds], [other[seed] for seed in seeds])
 
 
 def verdict(arm: str, scores: Scores) -> str:

@@ -26,7 +26,9 @@ from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.errors import ConflictError, InputError
 from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
+from trainer.recipe import WITHOUT_PAIRS, no_pairs
 from trainer.recipes import Taught
+from trainer.sweeps import SWEEPS, sweep_of
 
 if TYPE_CHECKING:
     from trainer.results import Runs as Results
@@ -50,6 +52,17 @@ def experiment(
         str | None,
         Parameter(help="Shares of images to mix with one of another label, as 0.1,0.2.", metavar="P,Q", group=WHAT),
     ] = None,
+    sweep: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="What to vary, with arms at each value: removed, pos_high or pos_low, as removed=0.1,0.5; may be "
+            "repeated.",
+            metavar="NAME=P,Q",
+            negative="",
+            show_default=False,
+            group=WHAT,
+        ),
+    ] = (),
     encoder: Annotated[
         str,
         Parameter(help=f"Of what tells the difficult: {', '.join(encoder_forms())}.", metavar="FORM", group=ENCODER),
@@ -64,6 +77,9 @@ def experiment(
     plan = planned([name.strip() for name in arms.split(",") if name.strip()], taught.recipe)
     check_seeds(seeds)
     shares = shares_of(mixed or "")
+    sweeps = dict(map(sweep_of, sweep))
+    if taught.recipe.method == WITHOUT_PAIRS and sweeps.keys() - {"removed"}:
+        raise no_pairs("another band")
     if difficulty.pos_high == "auto":
         difficulty = replace(difficulty, pos_high=taught.pos_high)
     difficulty.judge()
@@ -79,8 +95,10 @@ def experiment(
     with told(words, quiet=quiet, kept=kept, quicker=_quicker) as step:
         check_gpu(device)
         from trainer.labelled import check_labels
-        from trainer.plots import plot
-        from trainer.report import report, verdicts
+        from trainer.mixed import mixed_table
+        from trainer.plots import plot, plot_sweep
+        from trainer.report import report, sweep_table, verdicts
+        from trainer.verdicts import scores_of
 
         step("look for labels")
         check_labels(source)
@@ -91,8 +109,14 @@ def experiment(
         found = work.ran(source, out, plan, manifests, test)
         rows = found.rows()
         mixed_rows = work.mixed(source, out / "mixed", shares, test)
-        (out / "report.md").write_text(report(rows, plan, found.settings, source, mixed_rows))
+        lines = [*report(rows, plan, found.settings, source), *(mixed_table(mixed_rows) if shares else ())]
         plot(rows, plan, out)
+        for name, values in sweeps.items():
+            swept = {value: work.swept(source, out / "sweeps", name, value, test) for value in values}
+            same = [row for row in rows if row["arm"] == scores_of(rows, plan, "linear").own_baseline]
+            lines += ["", *sweep_table(name, swept, same)]
+            plot_sweep(name, swept, same, out)
+        (out / "report.md").write_text("\n".join(lines) + "\n")
     sentences = verdicts(rows, plan)
     for name, each in sentences.items():
         print(f"{name}: linear probe {each['linear']}; 20 nearest neighbours {each['nearest']}")
@@ -178,9 +202,29 @@ class _Work:
             removed = self.curated(images, folder / "manifests" / "remove", "remove", share)
             manifests = {"remove": removed, "known": folder / "manifests" / "known"}
             known(read_manifest(removed)).write(manifests["known"])
-            arms = (KEPT, *REMOVED) if share else (KEPT,)
+            arms = self._at_the_recipes_temperature((KEPT, *REMOVED) if share else (KEPT,))
             rows[share] = self.ran(images, folder, arms, manifests, test or str(folder / "images" / "test")).rows()
         return rows
+
+    def _at_the_recipes_temperature(self, arms: Sequence[Arm]) -> list[Arm]:
+        return [replace(arm, temperature=self.taught.recipe.temperature) for arm in arms]
+
+    def swept(self, source: str, out: Path, name: str, value: float, test: str | None) -> list[dict[str, Any]]:
+        """The rows of a sweep's runs at one value."""
+        arms = self._at_the_recipes_temperature(SWEEPS[name].arms)
+        fraction: float | Auto = value if name == "removed" else "auto"
+        difficulty = self.difficulty
+        if name == "pos_high":
+            difficulty = replace(difficulty, pos_high=value)
+        elif name == "pos_low":
+            difficulty = replace(difficulty, pos_low=value)
+        work = replace(self, difficulty=difficulty)
+        folder = out / f"{name} {value:g}"
+        manifests = {
+            strategy: work.curated(source, folder / "manifests" / strategy, strategy, fraction)
+            for strategy in _strategies(arms)
+        }
+        return self.ran(source, folder, arms, manifests, test).rows()
 
 
 def _strategies(plan: Sequence[Arm]) -> list[str]:

@@ -260,6 +260,19 @@ def test_peers_do_what_their_papers_say(manifests: dict[str, Manifest]) -> None:
         trial_of(of["hard"], one_class, tested, Recipe())
 
 
+def test_other_rules_keep_as_many_images_and_treat_no_pairs(manifests: dict[str, Manifest]) -> None:
+    tested = np.arange(COUNT) % 5 == 0
+    arm = Arm("by 10-NN distance", "combined", keeps="neighbours")
+    found = trial_of(arm, manifests["combined"], tested, Recipe())
+    assert found.flags is None
+    assert found.keep.sum() == trial(manifests, "remove", tested).keep.sum() < (~tested).sum()
+    rows = manifests["combined"].features
+    assert rows is not None
+    trained = rows[~tested].astype(np.float64)
+    near = np.sort(trained @ trained.T, axis=1)[:, -11:].sum(1)
+    assert near[found.keep[~tested]].min() >= near[~found.keep[~tested]].max() - 1e-3
+
+
 def test_equal_trials_are_known_as_equal(manifests: dict[str, Manifest]) -> None:
     nothing = np.zeros(COUNT, bool)
     digests = {name: trial(manifests, name, nothing).digest() for name in ("auto", "temperature", "margin", "auto-all")}
