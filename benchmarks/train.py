@@ -1,11 +1,17 @@
-"""A training step of the default encoder, the same with a manifest's difficult pairs told apart, and the same network's
-forward and backward pass alone."""
+"""A training step of the default encoder, the same with a manifest's difficult pairs told apart, the same network's
+forward and backward pass alone, and the loop that lightly's documentation has, with the same network, optimiser and
+precision: its transforms in a DataLoader, and its NT-Xent."""
 
+import importlib
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from torch.utils.data import DataLoader
 
 from benchmarks.measure import machine, seconds
 from tamis.device import has_bf16, repeatable_convolutions, resolve_device
@@ -18,12 +24,15 @@ from trainer.recipe import Recipe
 IMAGES, WARM, STEPS = 2048, 5, 20
 # Steps with and without flags take turns, for what they differ by is less than what a machine's pace does.
 TURNS = 10
+# Processes that transform images for lightly's loop: the faster of these counts.
+WORKERS = (0, 2)
+LIGHTLY_STEPS = 6
 NETWORKS = {"cpu": (("small", 24), ("small", 32)), "cuda": (("small", 32), ("resnet18", 64), ("resnet18", 224))}
 
 
 def run(device: str = "auto", batch_size: int = Recipe.batch_size) -> Iterator[tuple[str, Any]]:
     """Yields for each network, and the pixels of a side, milliseconds a step, images a second, the ratio to the network
-    alone, and that of a step with flags to one without."""
+    alone, that of a step with flags to one without, and that of lightly's to ours, where it is installed."""
     target = resolve_device(device)
     gpu = {"gpu": torch.cuda.get_device_name()} if target.type == "cuda" else {}
     yield "machine", {**machine(), **gpu}
@@ -33,7 +42,9 @@ def run(device: str = "auto", batch_size: int = Recipe.batch_size) -> Iterator[t
         step, ratio = _step(spec, recipe, target, pixels)
         alone = _alone(spec, batch_size, target)
         figures = {"ms": 1000 * step, "images_a_second": batch_size / step, "times_the_network_alone": step / alone}
-        yield f"{architecture}, {size} pixels", {**figures, "with_flags_to_without": ratio}
+        theirs = _lightly(spec, batch_size, target, pixels)
+        compared = {"lightly_to_ours": None if theirs is None else theirs / step}
+        yield f"{architecture}, {size} pixels", {**figures, "with_flags_to_without": ratio, **compared}
 
 
 def _step(spec: EncoderSpec, recipe: Recipe, device: torch.device, pixels: np.ndarray[Any, Any]) -> tuple[float, float]:
@@ -74,6 +85,51 @@ def _alone(spec: EncoderSpec, batch_size: int, device: torch.device) -> float:
 
     passes(WARM)
     return seconds(lambda: passes(STEPS)) / STEPS
+
+
+def _lightly(spec: EncoderSpec, batch_size: int, device: torch.device, pixels: np.ndarray[Any, Any]) -> float | None:
+    """Seconds of a step of lightly's loop; None where it is not installed."""
+    with suppress(ImportError):
+        losses, heads, transforms = (
+            importlib.import_module(f"lightly.{name}") for name in ("loss", "models.modules.heads", "transforms")
+        )
+        encoder = build_encoder(spec, 0).to(device).train()
+        head = heads.SimCLRProjectionHead(encoder.dimension, encoder.dimension, Recipe.projection_dim).to(device)
+        loss = losses.NTXentLoss(temperature=Recipe.temperature)
+        optimiser = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], Recipe.learning_rate)
+        views = transforms.SimCLRTransform(input_size=spec.image_size, gaussian_blur=0.0, cj_strength=0.5)
+        data = _Images(pixels, views)
+
+        def steps(batches: Iterator[list[torch.Tensor]]) -> None:
+            for first, second in batches:
+                both = torch.cat([first, second]).to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
+                    projected = head(encoder(both.contiguous(memory_format=torch.channels_last))).float()
+                optimiser.zero_grad()
+                loss(*projected.chunk(2)).backward()
+                optimiser.step()
+            _wait(device)
+
+        taken: list[float] = []
+        for workers in WORKERS:
+            loader = DataLoader(data, batch_size, shuffle=True, drop_last=True, num_workers=workers)
+            batches = iter(loader)
+            steps(islice(batches, 2))
+            taken.append(seconds(lambda batches=batches: steps(islice(batches, LIGHTLY_STEPS))) / LIGHTLY_STEPS)  # type: ignore[misc]
+        return min(taken)
+    return None
+
+
+class _Images(torch.utils.data.Dataset[Any]):
+    def __init__(self, pixels: np.ndarray[Any, Any], views: Any) -> None:
+        self._images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pixels]
+        self._views = views
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, row: int) -> Any:
+        return self._views(self._images[row])
 
 
 def _wait(device: torch.device) -> None:

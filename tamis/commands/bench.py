@@ -24,6 +24,7 @@ def bench(
             "ingest",
             "embed",
             "train",
+            "loss",
             "shared",
             "first-contact",
         ],
