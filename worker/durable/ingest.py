@@ -4,16 +4,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
-from dbos import DBOS
 
 from tamis.settings import Settings
 from tamis.sources import BUCKET, Source, open_source
 from tamis.store.schema import Dataset, Shard
-from worker.durable.runtime import reported, reporter, runtime, step
+from worker.durable.runtime import reported, reporter, runtime, step, workflow
 from worker.steps.ingest import Stored, store_source
 
 
-@DBOS.workflow(name="ingest")
+@workflow("ingest")
 def ingest_dataset(dataset_id: str) -> None:
     with reported(Dataset, dataset_id):
         store_samples(dataset_id)
