@@ -8,7 +8,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
@@ -16,6 +17,7 @@ from tamis.errors import AuthenticationError, InputError, NotFoundError
 from tamis.store.catalog import Catalog
 from tamis.store.schema import ApiKey, new_id
 
+API = "/api/v1"
 COOKIE = "tamis_key"
 READING = {"GET", "HEAD", "OPTIONS"}
 # A key's last use is noted no more often than this, so that reading pages does not mean writing to the database.
@@ -32,14 +34,40 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def authenticate(request: Request) -> None:
-    """FastAPI dependency. Raises AuthenticationError unless the request carries a standing key, or none is required."""
-    refuse_other_sites(request)
-    if not is_signed_in(request):
-        raise AuthenticationError(
-            "This server needs an API key.",
-            "Make one with `tamis keys create NAME` beside the server and send it as `Authorization: Bearer KEY`.",
-        )
+class Guarded:
+    """ASGI middleware: refuses before any of a body is read. Of the API, requests without a standing key, where one is
+    required, and those that a page of another site sent; of every address, letters that no name here has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        refusal = None
+        if not scope["path"].isprintable():
+            refusal = problems.problem(request, HTTPStatus.NOT_FOUND, NotFoundError.type, problems.DETAILS[404])
+        elif scope["path"].startswith(f"{API}/"):
+            refusal = await run_in_threadpool(_refusal, request)
+        await (refusal or self._app)(scope, receive, send)
+
+
+def _refusal(request: Request) -> Response | None:
+    try:
+        refuse_other_sites(request)
+    except HTTPException as error:
+        return problems.problem(request, error.status_code, problems.KINDS[error.status_code], error.detail)
+    if is_signed_in(request):
+        return None
+    return problems.problem(
+        request,
+        HTTPStatus.UNAUTHORIZED,
+        AuthenticationError.type,
+        "This server needs an API key.",
+        "Make one with `tamis keys create NAME` beside the server and send it as `Authorization: Bearer KEY`.",
+    )
 
 
 def is_signed_in(request: Request) -> bool:

@@ -2,6 +2,9 @@
 
 import logging
 import time
+from typing import Any
+
+from tamis.printable import printable
 
 # Of one library, such as the job engine, which tells of every failed look into a database that is away.
 LINES_A_MINUTE = 5
@@ -9,11 +12,23 @@ LINES_A_MINUTE = 5
 
 def log_to_stderr() -> None:
     """The log of a long-running program: its own lines, and from libraries only warnings, a few a minute."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Harmless("%(asctime)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for name in ("alembic", "dbos", "httpx"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.WARNING)
         logger.addFilter(Few())
+
+
+class Harmless(logging.Formatter):
+    """A message is one line, whatever names it holds; a traceback has its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's own name
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the library's own name
+        return printable(super().formatException(ei), keep="\n")
 
 
 class Few(logging.Filter):

@@ -15,6 +15,7 @@ from service import samples, schemas
 from service.archives import attempt, check_archive, discard, open_dataset, queue_archive
 from service.backend import Backend
 from service.events import job_events
+from service.requests import CheckedRoute
 from service.routes.common import (
     IMMUTABLE,
     BackendDep,
@@ -33,7 +34,7 @@ from tamis.sources import resolved
 from tamis.store.quota import claim_room
 from tamis.store.schema import Curation, Dataset, Upload, new_id
 
-router = APIRouter(prefix="/datasets", tags=["data sets"])
+router = APIRouter(route_class=CheckedRoute, prefix="/datasets", tags=["data sets"])
 
 
 @router.post("", status_code=201)

@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.backend import Backend
+from service.requests import CheckedRoute
 from service.routes.common import BackendDep
 from service.views import found
 from tamis.errors import ConflictError, InputError
 from tamis.store.schema import Dataset, Embedding, new_id, now
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(route_class=CheckedRoute, tags=["embeddings"])
 
 
 @router.post("/datasets/{dataset_id}/embeddings", status_code=201)

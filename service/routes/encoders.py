@@ -9,13 +9,14 @@ from starlette.concurrency import run_in_threadpool
 
 from service import schemas
 from service.backend import Backend
+from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, Limit, list_page
 from service.views import encoder_view
 from tamis.encoders.names import encoder_place
 from tamis.errors import InputError
 from tamis.store.schema import StoredEncoder, new_id
 
-router = APIRouter(prefix="/encoders", tags=["encoders"])
+router = APIRouter(route_class=CheckedRoute, prefix="/encoders", tags=["encoders"])
 
 Architecture = Annotated[
     schemas.Text | None,

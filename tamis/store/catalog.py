@@ -147,9 +147,15 @@ def page(
 
 def _read_cursor(cursor: str) -> str:
     try:
-        return str(json.loads(base64.urlsafe_b64decode(cursor.encode()))["after"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError("The cursor is not one this server gave.", "Start again without a cursor.") from error
+        after = json.loads(base64.urlsafe_b64decode(cursor.encode()))["after"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        after = None
+    # Ids are of printable ASCII, and numbers those of decisions.
+    if (type(after) is int and 0 <= after < 2**63) or (
+        isinstance(after, str) and after.isascii() and after.isprintable()
+    ):
+        return str(after)
+    raise InputError("The cursor is not one this server gave.", "Start again without a cursor.")
 
 
 def recall(session: Session, key: str, route: str, request_hash: str) -> str | None:
