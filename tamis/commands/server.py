@@ -1,4 +1,4 @@
-"""`tamis serve`, `worker` and `keys`: a server of one's own, and who may use it."""
+"""`tamis serve`, `worker`, `gc` and `keys`: a server of one's own, and who may use it."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +41,19 @@ def worker(
 
     run_worker(_settings(data, **({"worker_id": id} if id else {})), queues.split(","), parent=parent)
     return None
+
+
+def gc(
+    *, dry_run: Annotated[bool, flag("Only tell what would be removed.", WHAT)] = False, data: Data = None
+) -> Result:
+    from tamis.store.catalog import open_catalog
+    from tamis.store.garbage import collect_garbage
+    from tamis.store.objects import open_objects
+
+    settings = _settings(data)
+    removed, freed = collect_garbage(open_catalog(settings), open_objects(settings), dry_run=dry_run)
+    print(f"{removed:,} objects of {freed / 1e6:,.1f} MB {'would be' if dry_run else 'were'} removed.")
+    return {"objects": removed, "bytes": freed, "dry_run": dry_run}
 
 
 @keys.command
