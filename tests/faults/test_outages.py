@@ -1,6 +1,8 @@
 """A full disk or a database that is away ends no job, which says what it waits for. Two servers on one folder."""
 
+import os
 import resource
+import signal
 import sqlite3
 import tempfile
 import time
@@ -58,7 +60,7 @@ def fill_disk(pid: int, full: bool) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))
 
 
-@pytest.mark.parametrize("stage", ["train encoder", "embed"])
+@pytest.mark.parametrize("stage", ["train encoder", pytest.param("embed", marks=pytest.mark.slow)])
 def test_a_disk_that_was_full_for_a_while_ends_no_curation(tmp_path: Path, stage: str) -> None:
     data = tmp_path / "data"
     with serving(data, "--no-worker", env=ENVIRONMENT) as server, working(data, "only", env=ENVIRONMENT) as worker:
@@ -110,6 +112,22 @@ def test_a_database_that_was_away_ends_no_curation(tmp_path: Path, own_postgres:
         assert server.client.wait(f"/curations/{curation}", timeout=120)["state"] == "succeeded"
         assert worker.poll() is None
         assert log_lines(data) - before < 60
+
+
+@pytest.mark.slow
+def test_a_worker_that_froze_beyond_its_lease_ends_when_it_wakes(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data, "--no-worker", env=ENVIRONMENT) as server, working(data, "frozen", env=ENVIRONMENT) as frozen:
+        dataset = server.client.upload(write_tar(tmp_path / "few.tar", digit_files(300)), "few")["id"]
+        server.client.wait(f"/datasets/{dataset}", timeout=60)
+        curation = server.client.curate(dataset, encoder="simclr", steps=30, classes=10, seed=0)["id"]
+        await_stage(server, f"/curations/{curation}", "train encoder")
+        os.kill(frozen.pid, signal.SIGSTOP)
+        with working(data, "second", env=ENVIRONMENT):
+            assert server.client.wait(f"/curations/{curation}", timeout=90)["state"] == "succeeded"
+            os.kill(frozen.pid, signal.SIGCONT)
+            assert frozen.wait(20) == 3
+            assert server.client.wait(f"/curations/{curation}", timeout=5)["state"] == "succeeded"
 
 
 def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:

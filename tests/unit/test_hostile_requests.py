@@ -3,14 +3,17 @@
 import base64
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_service_requests import assert_problem, client_of, stored
+from test_service_requests import assert_problem, backend_of, client_of, stored
 
+from service.auth import SCOPES, create_key
 from service.requests import MAX_BODY
 from tamis.settings import Settings
+from tamis.store.schema import now
 
 # Starlette would rather have another HTTP client, which nothing else here needs.
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx`")
@@ -104,3 +107,28 @@ def test_a_message_shows_nothing_of_the_validator(client: Any) -> None:
     assert {each["field"] for each in problem["fields"]} == {"classes", "pos_high", "image_size", "epochs"}
     for inside in ("literal[", "constrained", "Value error", "function-"):
         assert inside not in json.dumps(problem)
+
+
+def test_a_key_may_what_its_scope_says_and_no_longer_than_it_lasts(sqlite_url: str, tmp_path: Path) -> None:
+    with client_of(Settings(data=tmp_path, database_url=sqlite_url), require_key=True) as client:
+        catalog = backend_of(client).catalog
+        made: dict[str, list[int]] = {}
+        for scope in SCOPES:
+            _, key = create_key(catalog, scope, scope)
+            sent = {"authorization": f"Bearer {key}"}
+            answers = [
+                client.get("/api/v1/datasets", headers=sent),
+                client.post("/api/v1/datasets", json={"name": scope}, headers=sent),
+                client.delete("/api/v1/uploads/up_1", headers={**sent, "tus-resumable": "1.0.0"}),
+                client.delete("/api/v1/datasets/ds_1", headers=sent),
+            ]
+            made[scope] = [answer.status_code for answer in answers]
+        assert made == {
+            "read": [200, 403, 403, 403],
+            "write": [200, 201, 404, 403],
+            "admin": [200, 201, 404, 404],
+        }
+        _, ended = create_key(catalog, "ended", "admin", now() - timedelta(seconds=1))
+        assert_problem(client.get("/api/v1/datasets", headers={"authorization": f"Bearer {ended}"}), 401)
+        _, lasting = create_key(catalog, "lasting", "admin", now() + timedelta(hours=1))
+        assert client.get("/api/v1/datasets", headers={"authorization": f"Bearer {lasting}"}).status_code == 200
