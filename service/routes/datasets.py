@@ -18,6 +18,7 @@ from service.backend import Backend
 from service.events import job_events
 from service.requests import CheckedRoute
 from service.routes.common import (
+    BINARY,
     IMMUTABLE,
     BackendDep,
     Cursor,
@@ -94,7 +95,7 @@ def delete_dataset(dataset_id: str, backend: BackendDep) -> None:
         collect_garbage(backend.catalog, backend.objects, last_of=before)
 
 
-@router.post("/{dataset_id}/archive", status_code=202)
+@router.post("/{dataset_id}/archive", status_code=202, openapi_extra=BINARY)
 async def upload_archive(
     dataset_id: str,
     request: Request,

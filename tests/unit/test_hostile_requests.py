@@ -132,3 +132,16 @@ def test_a_key_may_what_its_scope_says_and_no_longer_than_it_lasts(sqlite_url: s
         assert_problem(client.get("/api/v1/datasets", headers={"authorization": f"Bearer {ended}"}), 401)
         _, lasting = create_key(catalog, "lasting", "admin", now() + timedelta(hours=1))
         assert client.get("/api/v1/datasets", headers={"authorization": f"Bearer {lasting}"}).status_code == 200
+
+
+def test_the_description_tells_of_problems_keys_and_bodies(client: Any) -> None:
+    document = client.get("/api/openapi.json").json()
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert set(document["components"]["securitySchemes"]) == {"key", "cookie"}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            refused = operation["responses"]["4XX"]["content"]
+            assert list(refused) == ["application/problem+json"], (method, path)
+            assert ("security" in operation) == path.startswith("/api/v1/"), path
+    for path in ("datasets/{dataset_id}/archive", "datasets/{dataset_id}/embeddings", "encoders"):
+        assert "application/octet-stream" in document["paths"][f"/api/v1/{path}"]["post"]["requestBody"]["content"]
