@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from service.backend import Backend
@@ -36,7 +36,7 @@ def ready(request: Request, backend: BackendDep) -> Response:
     return JSONResponse(body, 503 if problems else 200)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(backend: BackendDep) -> Response:
     return Response(_exposition(backend), media_type=CONTENT_TYPE_LATEST)
 

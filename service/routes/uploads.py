@@ -34,8 +34,8 @@ OfBody = Annotated[str | None, Header(description="`sha1` or `sha256`, a space, 
 BODY = {"requestBody": {"content": {tus.CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-@router.options("/datasets/{dataset_id}/uploads", status_code=204)
-@router.options("/uploads/{upload_id}", status_code=204)
+@router.options("/datasets/{dataset_id}/uploads", status_code=204, include_in_schema=False)
+@router.options("/uploads/{upload_id}", status_code=204, include_in_schema=False)
 def describe_uploads(response: Response, backend: BackendDep) -> None:
     """What of tus this server speaks, and the largest upload it takes."""
     response.headers.update(tus.capabilities(backend.settings.max_upload_bytes))
