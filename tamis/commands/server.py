@@ -57,6 +57,27 @@ def gc(
     return {"objects": removed, "bytes": freed, "dry_run": dry_run}
 
 
+def backup(
+    folder: Annotated[Path, Parameter(help="A new folder to copy to.", group=WHAT)], /, *, data: Data = None
+) -> Result:
+    from tamis.store.backup import back_up
+
+    count, size = back_up(_settings(data), folder)
+    print(f"{folder}: the catalogue and {count:,} objects of {size / 1e6:,.1f} MB")
+    return {"folder": str(folder), "objects": count, "bytes": size}
+
+
+def restore(
+    folder: Annotated[Path, Parameter(help="What `tamis backup` made.", group=WHAT)], /, *, data: Data = None
+) -> Result:
+    from tamis.store.backup import restore as restore_from
+
+    settings = _settings(data)
+    restore_from(settings, folder)
+    print(f"{settings.data} is as {folder}; jobs that ran go on once `tamis serve` does.")
+    return {"data": str(settings.data)}
+
+
 @keys.command
 def create(
     name: Annotated[str, Parameter(help="Whose it is.", group=WHAT)],
