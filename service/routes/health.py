@@ -21,7 +21,7 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(request: Request, backend: BackendDep) -> Response:
-    """200 once the database and the object store answer; names what does not otherwise."""
+    """200 once the database and the object store take what is written; names what does not otherwise."""
     problems = {}
     try:
         with backend.catalog.session() as session:
@@ -29,7 +29,7 @@ def ready(request: Request, backend: BackendDep) -> Response:
     except Exception as error:  # whatever the driver raises means the same here
         problems["database"] = type(error).__name__
     try:
-        backend.objects.exists("ready")
+        backend.objects.put("ready", b"ok")
     except Exception as error:
         problems["objects"] = type(error).__name__
     body = {"status": "unavailable" if problems else "ok", **problems}
