@@ -107,13 +107,16 @@ class ThumbnailSize(IntEnum):
 
 class NewTraining(Request):
     manifest: Text
+    recipe: Literal["cifar10", "cifar100", "imagenet", "stl10", "tiny-imagenet"] | None = Field(
+        None, description="How to train, as the literature has it for a data set, for what the request leaves out."
+    )
     architecture: Architecture = "auto"
     image_size: ImageSize = "auto"
     epochs: Epochs = None
     steps: Steps = None
     device: Device = "auto"
     batch_size: int | None = Field(None, ge=4, le=65_536)
-    method: Literal["simclr", "moco"] = "simclr"
+    method: Literal["simclr", "moco", "simsiam"] = "simclr"
     loss: Literal["infonce", "spectral"] = "infonce"
     baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
     flags: Literal["curated", "listed", "online"] = Field(
@@ -122,7 +125,11 @@ class NewTraining(Request):
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _one_length(self) -> "NewTraining":
+    def _together(self) -> "NewTraining":
+        if self.method != "simclr" and self.loss != "infonce":
+            raise ValueError(f"{self.method} does not learn by the loss {self.loss}: leave it out, or use simclr")
+        if self.method == "moco" and self.flags != "curated" and not self.baseline:
+            raise ValueError(f"the flags {self.flags} know the pairs of one batch: moco takes curated ones")
         return one_length(self)
 
 

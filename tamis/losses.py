@@ -1,15 +1,19 @@
 """Contrastive losses that treat difficult pairs apart: InfoNCE and the spectral loss, with margins and temperatures."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from tamis.errors import InputError
 
 PerPair: TypeAlias = "float | torch.Tensor"
+# Samples whose logits are held at once: two views of them against all, 32 MiB for a batch of as many.
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,17 @@ class InfoNCE:
         margin: PerPair = 0.0,
         temperature_scale: PerPair = 1.0,
     ) -> torch.Tensor:
-        views = functional.normalize(_views(z1, z2), dim=1)
-        count = len(z1)
-        similarity = (views @ views.T).view(2, count, 2, count)
-        logits = _adjusted(similarity, difficult, margin, temperature_scale).reshape(2 * count, 2 * count)
-        itself = torch.eye(2 * count, dtype=torch.bool, device=logits.device)
-        logits = (logits / self.temperature).masked_fill(itself, -math.inf)
-        return self._contrast(logits, torch.arange(2 * count, device=logits.device).roll(count))
+        views = functional.normalize(_views(z1, z2), dim=1).view(2, len(z1), -1)
+        _check_pairs((len(z1), len(z1)), difficult, margin, temperature_scale)
+        number = torch.arange(views[..., 0].numel(), device=views.device).view(2, -1)
+
+        def of_rows(rows: slice) -> torch.Tensor:
+            logits = _adjusted(_products(views, rows), rows, difficult, margin, temperature_scale) / self.temperature
+            own = number[:, rows].flatten()
+            logits = logits.reshape(len(own), -1).scatter(1, own[:, None], -math.inf)
+            return self._contrast(logits, number.roll(1, 0)[:, rows].flatten()).sum()
+
+        return _over_blocks(of_rows, len(z1)) / number.numel()
 
     def queued(
         self,
@@ -98,12 +106,13 @@ class InfoNCE:
             similarity = torch.where(difficult, (similarity + margin) / temperature_scale, similarity)
         negatives = similarity.masked_fill(own, -math.inf)
         logits = torch.cat([(both[0] * both[1]).sum(1, keepdim=True), negatives], 1) / self.temperature
-        return self._contrast(logits, torch.zeros(len(queries), dtype=torch.int64, device=logits.device))
+        positive = torch.zeros(len(queries), dtype=torch.int64, device=logits.device)
+        return self._contrast(logits, positive).mean()
 
     def _contrast(self, logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-        """The mean over the rows. logits: minus infinity for what is no negative. positive: of each row, its column."""
+        """Of each row. logits: minus infinity for what is no negative. positive: of each row, its column."""
         if not (self.prior or self.hardness):
-            return functional.cross_entropy(logits, positive)
+            return functional.cross_entropy(logits, positive, reduction="none")
         # Taken away, so that no exponential overflows.
         highest = logits.detach().amax(1)
         logits = logits - highest[:, None]
@@ -116,7 +125,7 @@ class InfoNCE:
         weighted = number * (hard * negatives.exp()).sum(1)
         least = number * torch.exp(-1 / self.temperature - highest)
         left = torch.maximum((weighted - number * self.prior * own.exp()) / (1 - self.prior), least)
-        return ((own.exp() + left).log() - own).mean()
+        return (own.exp() + left).log() - own
 
 
 @dataclass(frozen=True)
@@ -145,12 +154,16 @@ class Spectral:
         margin: PerPair = 0.0,
         temperature_scale: PerPair = 1.0,
     ) -> torch.Tensor:
-        views = _views(z1, z2)
         count = len(z1)
-        product = _adjusted((views @ views.T).view(2, count, 2, count), difficult, margin, temperature_scale)
-        itself = torch.eye(count, dtype=torch.bool, device=views.device)
-        negatives = product.square().sum((0, 2)).masked_fill(itself, 0.0).sum() / (4 * count * (count - 1))
-        return negatives - 2 * (views[:count] * views[count:]).sum(1).mean()
+        views = _views(z1, z2).view(2, count, -1)
+        _check_pairs((count, count), difficult, margin, temperature_scale)
+
+        def of_rows(rows: slice) -> torch.Tensor:
+            product = _adjusted(_products(views, rows), rows, difficult, margin, temperature_scale)
+            return product.square().sum((0, 2)).masked_fill(_itself(product, rows), 0.0).sum()
+
+        negatives = _over_blocks(of_rows, count) / (4 * count * (count - 1))
+        return negatives - 2 * (views[0] * views[1]).sum(1).mean()
 
 
 def in_band(similarity: torch.Tensor, pos_high: float, pos_low: float) -> torch.Tensor:
@@ -192,17 +205,41 @@ def _views(z1: torch.Tensor, z2: torch.Tensor) -> torch.Tensor:
     return views.float() if views.dtype in (torch.float16, torch.bfloat16) else views
 
 
+def _over_blocks(of_rows: Callable[[slice], torch.Tensor], count: int) -> torch.Tensor:
+    """The sum over blocks of samples. More than one is each computed once more for its gradient, so that memory grows
+    with the batch and not with its square (Chen et al. 2016)."""
+    if count <= BLOCK:
+        return of_rows(slice(0, count))
+    blocks = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+    parts: list[torch.Tensor] = [checkpoint(of_rows, rows, use_reentrant=False) for rows in blocks]
+    return torch.stack(parts).sum()
+
+
+def _products(views: torch.Tensor, rows: slice) -> torch.Tensor:
+    """(2, b, 2, B): of the views of some samples with those of all, (2, B, d)."""
+    return torch.einsum("vbd,wcd->vbwc", views[:, rows], views)
+
+
+def _itself(similarity: torch.Tensor, rows: slice) -> torch.Tensor:
+    """(b, B) bool, where a pair is one sample twice."""
+    samples = torch.arange(similarity.shape[-1], device=similarity.device)
+    return samples[rows, None] == samples
+
+
 def _adjusted(
-    similarity: torch.Tensor, difficult: torch.Tensor | None, margin: PerPair, temperature_scale: PerPair
+    similarity: torch.Tensor,
+    rows: slice,
+    difficult: torch.Tensor | None,
+    margin: PerPair,
+    temperature_scale: PerPair,
 ) -> torch.Tensor:
-    """(2, B, 2, B) similarities of views, shifted and scaled where their samples are a difficult pair."""
-    count = similarity.shape[1]
-    _check_pairs((count, count), difficult, margin, temperature_scale)
+    """(2, b, 2, B) similarities of views, shifted and scaled where their samples are a difficult pair."""
     if difficult is None:
         return similarity
-    given = difficult & ~torch.eye(count, dtype=torch.bool, device=difficult.device)
-    shift = _on_pairs(similarity, given, margin, 0.0)
-    scale = _on_pairs(similarity, given, temperature_scale, 1.0)
+    other = ~_itself(similarity, rows)
+    given = difficult[rows] & other, difficult.T[rows] & other
+    shift = _on_pairs(similarity, rows, given, margin, 0.0)
+    scale = _on_pairs(similarity, rows, given, temperature_scale, 1.0)
     return (similarity + shift[:, None, :]) / scale[:, None, :]
 
 
@@ -218,10 +255,14 @@ def _check_pairs(
         raise InputError(f"difficult is of type {difficult.dtype}.", "Give bool.")
 
 
-def _on_pairs(like: torch.Tensor, given: torch.Tensor, value: PerPair, elsewhere: float) -> torch.Tensor:
-    """(B, B): `value` on the pairs flagged in either orientation, `elsewhere` on the others."""
-    values = torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(given.shape)
-    return torch.where(given, values, torch.where(given.T, values.T, elsewhere))
+def _on_pairs(
+    like: torch.Tensor, rows: slice, given: tuple[torch.Tensor, torch.Tensor], value: PerPair, elsewhere: float
+) -> torch.Tensor:
+    """(b, B): `value` on the pairs flagged in either orientation, `elsewhere` on the others."""
+    count = like.shape[-1]
+    values = torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(count, count)
+    forwards, backwards = given
+    return torch.where(forwards, values[rows], torch.where(backwards, values.T[rows], elsewhere))
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tamis.errors import InputError
-from trainer.recipe import Loss, Recipe
+from trainer.recipe import USUAL, WITHOUT_PAIRS, Recipe, no_pairs
 
-# Of temperatures a factor of two apart, the best is what every arm is compared with: what a factor on difficult pairs
-# gains is not to be had by another temperature for all.
-BASELINE_TEMPERATURES = (Recipe.temperature / 2, Recipe.temperature, Recipe.temperature * 2)
+# Baselines are of half the recipe's temperature, the same and twice it, and the best is what every arm is compared
+# with: what a factor on difficult pairs gains is not to be had by another temperature for all.
+BASELINE_FACTORS = (0.5, 1.0, 2.0)
 BASELINE = "baseline"
 # Random removal of as many, and the same treatment of all negatives or of as many random pairs as the band holds.
 CONTROLS = {
@@ -28,6 +28,9 @@ PAPERS = {
 }
 # Those that change the loss, which is infonce in their papers.
 LOSSES_OF_PEERS = ("debiased", "hard", "eliminated")
+# Those that change no loss are compared with the baseline of their own temperature, and not of the best: else what
+# another temperature gains would count against them.
+OF_IMAGES = ("remove", "random", "sas")
 ARMS = (BASELINE, *CONTROLS, *PEERS)
 MIN_SEEDS = 2
 MOST_MIXED = 0.5
@@ -38,8 +41,9 @@ class Arm:
     """strategy: of the manifest it takes; "" for all images alike. control: "" for the manifest as it is; `random` for
     images and pairs that chance picks, as many; `all` for all pairs, and images that chance picks.
 
-    temperature: of the loss. of: the arm that a control is the control of. An arm of PEERS does by its name what its
-    paper says; of its manifest it takes what it needs for that.
+    temperature: of the loss. of: the arm that a control is the control of. keeps: a rule of `trainer/subset.py` that
+    keeps as many images in the manifest's place, and treats no pairs. An arm of PEERS does by its name what its paper
+    says; of its manifest it takes what it needs for that.
     """
 
     name: str
@@ -47,12 +51,14 @@ class Arm:
     control: str = ""
     temperature: float = Recipe.temperature
     of: str = ""
+    keeps: str = ""
 
 
-def planned(asked: Sequence[str], loss: Loss = "infonce") -> tuple[Arm, ...]:
+def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
     """The arms to run: the baselines, then each arm that is asked for, by its name or a control's, with its controls.
 
-    Raises InputError for names that there are not, and for peers that are rules on another loss.
+    Raises InputError for names that there are not, for peers that are rules on another loss, and for what is about
+    pairs where the method compares none.
     """
     of = {control: name for name, controls in CONTROLS.items() for control in controls}
     unknown = [name for name in asked if name not in ARMS and name not in of]
@@ -60,15 +66,21 @@ def planned(asked: Sequence[str], loss: Loss = "infonce") -> tuple[Arm, ...]:
         known = ", ".join((*ARMS, *of))
         raise InputError(f"There is no arm {unknown[0]!r}." if unknown else "No arm is named.", f"Use some of {known}.")
     others = [name for name in asked if name in LOSSES_OF_PEERS]
-    if others and loss != "infonce":
-        raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or the loss {loss}.")
-    arms = [Arm(f"{BASELINE} {temperature:g}", temperature=temperature) for temperature in BASELINE_TEMPERATURES]
+    if others and recipe.objective != "infonce":
+        raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or {recipe.objective}.")
+    of_pairs = [name for name in asked if of.get(name, name) not in (BASELINE, *OF_IMAGES)]
+    if of_pairs and recipe.method == WITHOUT_PAIRS:
+        raise no_pairs(f"the arm {of_pairs[0]}")
+    usual = recipe.temperature
+    arms = [Arm(f"{BASELINE} {usual * factor:g}", temperature=usual * factor) for factor in BASELINE_FACTORS]
+    if recipe.objective != "infonce":  # which alone has a temperature
+        arms = [Arm(BASELINE, temperature=usual)]
     for name in dict.fromkeys(of.get(name, name) for name in asked):
         if name in PEERS:
-            arms.append(Arm(name, PEERS[name]))
+            arms.append(Arm(name, PEERS[name], temperature=usual, keeps=name if name in OF_IMAGES else ""))
         elif name != BASELINE:
-            arms.append(Arm(name, name))
-            arms += [Arm(control, name, control.rpartition("-")[2], of=name) for control in CONTROLS[name]]
+            arms.append(Arm(name, name, temperature=usual))
+            arms += [Arm(control, name, control.rpartition("-")[2], usual, of=name) for control in CONTROLS[name]]
     return tuple(arms)
 
 

@@ -69,10 +69,10 @@ def read_augmentation(file: str | Path) -> Augmentation:
         raise InputError(f"{path} cannot be read ({error.strerror}).", "Give the file of the augmentations.") from error
     except ValueError as error:
         raise InputError(f"{path} does not parse ({error}).", "Correct it there.") from error
-    return _as_augmentation(given)
+    return as_augmentation(given)
 
 
-def _as_augmentation(given: Any) -> Augmentation:
+def as_augmentation(given: Any) -> Augmentation:
     """Of names and values as TOML and JSON have them."""
     names = [field.name for field in fields(Augmentation)]
     if not isinstance(given, dict):

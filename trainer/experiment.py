@@ -14,22 +14,23 @@ import numpy as np
 from tamis.checkpoint import FileCheckpoint
 from tamis.device import resolve_device
 from tamis.encoders.encoder import Encoder, fingerprint
-from tamis.encoders.inference import embed
 from tamis.encoders.spec import EncoderSpec, choose_spec
 from tamis.errors import InputError
 from tamis.manifest import Manifest, read_manifest
 from tamis.progress import Progress, counted_from, ignored
 from trainer.arms import Arm
 from trainer.data import ImageSet, usable
-from trainer.labelled import check_labels, embed_source
-from trainer.probe import MIN_PER_LABEL, Labelled, Probe, held_out, probe
+from trainer.labelled import LabelledImages, check_labels, decode_source
+from trainer.probe import MIN_PER_LABEL, Probe, held_out, probe
 from trainer.recipe import Recipe
 from trainer.results import Runs, measured
 from trainer.training import train_encoder
 from trainer.trials import VARIED, Flagged, Trial, trial_of
 
-# How layouts call what is to be tested on: a folder, or a file of many images.
+# How layouts call what is to be tested on: a folder, or a file of many images. Where labels of that are kept back, as
+# those of ImageNet and its kin are, it is the validation split that one tests on.
 TEST_NAME = re.compile(r"(test|testing|t10k)([._-].*)?", re.IGNORECASE)
+VALIDATION_NAME = re.compile(r"(val|valid|validation)([._-].*)?", re.IGNORECASE)
 
 
 def run_experiment(
@@ -60,7 +61,8 @@ def run_experiment(
     any_one = next(iter(read.values()))
     samples = usable(any_one)
     names, hashes = (samples[name].to_pylist() for name in ("sample_id", "sha256"))
-    tested = set_apart(names, hashes) if test is None else np.zeros(len(names), np.bool_)
+    labels = samples["label"].to_pylist()
+    tested = set_apart(names, labels, hashes) if test is None else np.zeros(len(names), np.bool_)
     steps = recipe.steps_for(int((~tested).sum()))
     recipe = replace(recipe, epochs=None, steps=steps)
     sides = samples["width"].to_numpy(), samples["height"].to_numpy()
@@ -68,8 +70,13 @@ def run_experiment(
     runs = Runs(out, _settings(any_one, spec, recipe, test, int(tested.sum())))
     done = {(row["arm"], row["seed"]): row for row in runs.rows()}
     images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
-    own = _Own(images_of_all, samples["label"].to_pylist(), hashes, tested, test, device)
-    own.check()
+    _check(labels, tested, test)
+    own = _Own(
+        LabelledImages(images_of_all.pixels, labels, hashes),
+        tested,
+        None if test is None else decode_source(test, spec, out),
+        device,
+    )
     for arm in arms:
         # What no arm can be is told before anything is trained.
         trial_of(arm, read.get(arm.strategy, any_one), tested, recipe)
@@ -80,7 +87,7 @@ def run_experiment(
             trial = trial_of(arm, read.get(arm.strategy, any_one), tested, replace(recipe, seed=seed))
             digest = trial.digest()
             same = next((row for row in done.values() if row["trial"] == digest), None)
-            row = same or {**_run(trial, own, spec, out, device, told), "trial": digest}
+            row = same or {**_run(trial, images_of_all, own, spec, out, told), "trial": digest}
             done[arm.name, seed] = {**row, "arm": arm.name, "seed": seed}
             runs.add(done[arm.name, seed])
             FileCheckpoint(out / "checkpoint.pt").discard()
@@ -88,55 +95,59 @@ def run_experiment(
     return runs
 
 
-def set_apart(sample_ids: Sequence[str], sha256: Sequence[str]) -> Flagged:
-    """(N,) bool, which samples to test on: what the layout names a test, by a folder or file, or else a fifth by
-    hash."""
+def set_apart(sample_ids: Sequence[str], labels: Sequence[str | None], sha256: Sequence[str]) -> Flagged:
+    """(N,) bool, which samples not to train on: what the layout names a test, by a folder or file; what it names a
+    validation, where no test has labels; or else a fifth by hash."""
     places = [name.split("/")[:-1] for name in sample_ids]
-    named = np.array([any(map(TEST_NAME.fullmatch, folders)) for folders in places], np.bool_)
-    return named if named.any() and not named.all() else held_out(sha256)
+    known = np.array([label is not None for label in labels], np.bool_)
+    apart = np.zeros(len(places), np.bool_)
+    for kind in (TEST_NAME, VALIDATION_NAME):
+        apart |= np.array([any(map(kind.fullmatch, folders)) for folders in places], np.bool_)
+        if (apart & known).any() and (~apart & known).any():
+            return apart
+    return held_out(sha256)
 
 
 @dataclass(frozen=True, eq=False)
 class _Own:
-    """The images, and how an encoder of them is judged."""
+    """How an encoder of the images is judged. test: other images; None to test on those that are `tested`."""
 
-    images: ImageSet
-    labels: list[str | None]
-    sha256: list[str]
+    images: LabelledImages
     tested: Flagged
-    test: str | Path | None
+    test: LabelledImages | None
     device: str
 
-    def check(self) -> None:
-        """Raises InputError where no probe could be, before anything is trained."""
-        known = Counter(label for label, apart in zip(self.labels, self.tested, strict=True) if label and not apart)
-        trained = {label for label, count in known.items() if count >= MIN_PER_LABEL}
-        if self.test is not None:
-            check_labels(self.test, 1, trained)
-        elif len(trained & {label for label, apart in zip(self.labels, self.tested, strict=True) if apart}) < 2:
-            raise InputError(
-                "Of the images set apart to test on, no two have labels that those to train on have too.",
-                "Give more labelled images, or a test source with --test.",
-            )
-
     def probed(self, encoder: Encoder) -> Probe:
-        own = Labelled(embed(encoder, self.images.pixels, self.device), self.labels, self.sha256)
-        test = own.pick(self.tested) if self.test is None else embed_source(encoder, self.test, self.device)[0]
+        own = self.images.embedded(encoder, self.device)
+        test = own.pick(self.tested) if self.test is None else self.test.embedded(encoder, self.device)
         found = probe(own.pick(~self.tested), test, self.device)
         assert found is not None, "the labels were checked"
         return found
 
 
-def _run(trial: Trial, own: _Own, spec: EncoderSpec, out: Path, device: str, progress: Progress) -> dict[str, Any]:
+def _check(labels: Sequence[str | None], tested: Flagged, test: str | Path | None) -> None:
+    """Raises InputError where no probe could be, before anything is trained."""
+    known = Counter(label for label, apart in zip(labels, tested, strict=True) if label and not apart)
+    trained = {label for label, count in known.items() if count >= MIN_PER_LABEL}
+    if test is not None:
+        check_labels(test, 1, trained)
+    elif len(trained & {label for label, apart in zip(labels, tested, strict=True) if apart}) < 2:
+        raise InputError(
+            "Of the images set apart to test on, no two have labels that those to train on have too.",
+            "Give more labelled images, or a test source with --test.",
+        )
+
+
+def _run(trial: Trial, images: ImageSet, own: _Own, spec: EncoderSpec, out: Path, progress: Progress) -> dict[str, Any]:
     last: dict[str, float] = {}
     began = time.monotonic()
     encoder = train_encoder(
-        own.images,
+        images,
         spec,
         trial.recipe,
         flags=trial.flags,
         keep=trial.keep,
-        device=device,
+        device=own.device,
         checkpoint=FileCheckpoint(out / "checkpoint.pt"),
         progress=progress,
         on_metrics=lambda _, metrics: last.update(metrics),
@@ -162,6 +173,7 @@ def _settings(
         **described,
         "network": asdict(spec),
         "recipe": common,
+        "objective": recipe.objective,
         "test": None if test is None else str(test),
         "tested": tested,
     }

@@ -1,8 +1,11 @@
 """Labelled images of a source, as an encoder sees them: what probes are trained and tested on."""
 
 import hashlib
+import tempfile
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,48 +13,85 @@ import numpy.typing as npt
 from PIL import Image
 
 from tamis.encoders.encoder import Encoder
-from tamis.encoders.inference import Embedder
+from tamis.encoders.inference import embed
+from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 from tamis.ingest.images import decode
-from tamis.progress import Progress
+from tamis.progress import Progress, ignored
 from tamis.sources import Refused, open_source
 from trainer.probe import MIN_PER_LABEL, Labelled
 
-EMBED_BLOCK = 1024
+BLOCK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """pixels: (N, 3, S, S) uint8, as encoders of one spec see them. labels, sha256: N, as in `Labelled`."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: list[str | None]
+    sha256: list[str]
+
+    def embedded(self, encoder: Encoder, device: str = "auto") -> Labelled:
+        return Labelled(embed(encoder, self.pixels, device), self.labels, self.sha256)
 
 
 def embed_source(
-    encoder: Encoder, source: str | Path, device: str = "auto", progress: Progress | None = None
+    encoder: Encoder, source: str | Path, device: str = "auto", progress: Progress = ignored
 ) -> tuple[Labelled, int]:
     """The images of a source, and how many of its files are none and were left out.
 
     progress(done, total) counts files; total is 0 where the source does not know. Raises InputError for what is no
     source, and when no image is left.
     """
-    embedder = Embedder.of(encoder, device)
-    entries = open_source(source)
-    features: list[npt.NDArray[np.float32]] = []
+    blocks, skipped = _blocks(source, encoder.spec, progress)
+    found = [block.embedded(encoder, device) for block in blocks]
+    whole = Labelled(
+        np.concatenate([block.features for block in found]),
+        [label for block in found for label in block.labels],
+        [digest for block in found for digest in block.sha256],
+    )
+    return whole, sum(skipped)
+
+
+def decode_source(source: str | Path, spec: EncoderSpec, folder: Path, progress: Progress = ignored) -> LabelledImages:
+    """The images of a source, their pixels in a file of the folder that vanishes with them. Raises as `embed_source`.
+
+    For many encoders of one spec: files are read and decoded once.
+    """
     labels: list[str | None] = []
     sha256: list[str] = []
-    block: list[npt.NDArray[np.uint8]] = []
-    skipped = 0
-    for done, entry in enumerate(entries, 1):
-        if isinstance(entry, Refused) or (image := decoded(entry.data)) is None:
-            skipped += 1
-        else:
-            block.append(encoder.spec.pixels(image))
-            labels.append(entry.label)
-            sha256.append(hashlib.sha256(entry.data).hexdigest())
-        if len(block) == EMBED_BLOCK:
-            features.append(embedder.of_pixels(np.stack(block)))
-            block.clear()
-        if progress is not None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for block in _blocks(source, spec, progress)[0]:
+            file.write(block.pixels.tobytes())
+            labels += block.labels
+            sha256 += block.sha256
+        shape = (len(labels), 3, spec.image_size, spec.image_size)
+        return LabelledImages(np.memmap(file, np.uint8, "r", shape=shape), labels, sha256)
+
+
+def _blocks(source: str | Path, spec: EncoderSpec, progress: Progress) -> tuple[Iterator[LabelledImages], list[bool]]:
+    """Up to BLOCK images at a time; and, as far as they are taken, of each file whether it is left out."""
+    entries = open_source(source)
+    skipped: list[bool] = []
+
+    def images() -> Iterator[tuple[npt.NDArray[np.uint8], str | None, str]]:
+        for done, entry in enumerate(entries, 1):
+            image = None if isinstance(entry, Refused) else decoded(entry.data)
+            skipped.append(image is None)
+            if image is not None and not isinstance(entry, Refused):
+                yield spec.pixels(image), entry.label, hashlib.sha256(entry.data).hexdigest()
             progress(done, entries.total or 0)
-    if block:
-        features.append(embedder.of_pixels(np.stack(block)))
-    if not features:
-        raise InputError(f"{source} holds no image that can be decoded.", "Give a folder or archive of images.")
-    return Labelled(np.concatenate(features), labels, sha256), skipped
+        if all(skipped):
+            raise InputError(f"{source} holds no image that can be decoded.", "Give a folder or archive of images.")
+
+    def blocks() -> Iterator[LabelledImages]:
+        found = images()
+        while block := list(islice(found, BLOCK)):
+            pixels, labels, sha256 = zip(*block, strict=True)
+            yield LabelledImages(np.stack(pixels), list(labels), list(sha256))
+
+    return blocks(), skipped
 
 
 def check_labels(source: str | Path, least: int = MIN_PER_LABEL, among: Set[str] | None = None) -> None:

@@ -6,10 +6,9 @@ beside removal by chance and by knowledge of which are mixed."""
 import csv
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,7 @@ from tamis.sources import Refused, open_source
 from trainer.arms import Arm
 from trainer.experiment import set_apart
 from trainer.labelled import decoded
-from trainer.statistics import paired_difference
-from trainer.verdicts import told
+from trainer.verdicts import Rows, difference, told
 
 MARK = "-mixed.png"
 KEPT = Arm("kept")
@@ -45,7 +43,7 @@ def write_mixed(source: str | Path, folder: Path, share: float, *, apart: bool, 
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     names, labels, hashes = _listed(source)
-    tested = set_apart(names, hashes) if apart else np.zeros(len(names), np.bool_)
+    tested = set_apart(names, labels, hashes) if apart else np.zeros(len(names), np.bool_)
     trained, random = np.flatnonzero(~tested), np.random.default_rng(seed)
     mixed = random.choice(trained, round(share * len(trained)), replace=False)
     partners = np.setdiff1d(trained, mixed)
@@ -84,7 +82,7 @@ def known(manifest: Manifest) -> Manifest:
     return replace(manifest, samples=table.set_column(table.column_names.index("weight"), "weight", weight))
 
 
-def mixed_table(runs: Mapping[float, Sequence[Mapping[str, Any]]]) -> list[str]:
+def mixed_table(runs: Mapping[float, Rows]) -> list[str]:
     """Markdown, from the rows of each share's runs: differences from what no image was mixed in, paired by seed."""
     lines = [
         "## Mixed images",
@@ -95,15 +93,9 @@ def mixed_table(runs: Mapping[float, Sequence[Mapping[str, Any]]]) -> list[str]:
         "| mixed | arm | linear | 20-NN |",
         "|---|---|---|---|",
     ]
-    clean = {row["seed"]: row for row in runs[0.0]}
     for share, rows in runs.items():
         for arm in (KEPT, *REMOVED) if share else ():
-            own = {row["seed"]: row for row in rows if row["arm"] == arm.name}
-            seeds = sorted(own.keys() & clean.keys())
-            cells = [
-                told(paired_difference(*([100 * side[seed][measure] for seed in seeds] for side in (own, clean))))
-                for measure in ("linear", "nearest")
-            ]
+            cells = [told(difference(rows, arm.name, runs[0.0], measure)) for measure in ("linear", "nearest")]
             lines.append(f"| {share:.0%} | {arm.name} | {' | '.join(cells)} |")
     return lines
 

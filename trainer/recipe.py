@@ -7,10 +7,13 @@ from typing import Literal, TypeAlias, get_args
 from tamis.errors import InputError
 from trainer.augmentation import SIMCLR, Augmentation
 
-Method: TypeAlias = Literal["simclr", "moco"]
+Method: TypeAlias = Literal["simclr", "moco", "simsiam"]
 Loss: TypeAlias = Literal["infonce", "spectral"]
 FlagSource: TypeAlias = Literal["curated", "listed", "online"]
-METHODS, LOSSES, FLAG_SOURCES = get_args(Method), get_args(Loss), get_args(FlagSource)
+Optimiser: TypeAlias = Literal["adamw", "sgd", "lars"]
+METHODS, LOSSES, FLAG_SOURCES, OPTIMISERS = map(get_args, (Method, Loss, FlagSource, Optimiser))
+# It compares an image with itself alone: no pair of images is in its loss.
+WITHOUT_PAIRS = "simsiam"
 MIN_SAMPLES = 4
 # Where no number of epochs is given, these bound it.
 MIN_EPOCHS, MAX_EPOCHS = 10, 200
@@ -18,15 +21,17 @@ MIN_EPOCHS, MAX_EPOCHS = 10, 200
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. AdamW with decay on matrices only, linear warm-up over 5% of the steps, then a cosine to zero.
+    """How to train. Decay is on matrices only; the learning rate rises linearly and falls by a cosine to zero.
 
     epochs: passes over the samples of the manifest, kept or not; None for as many as come to about `usual_steps`, but
         no fewer than 10 and no more than 200. steps: of the optimiser, in place of epochs.
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
-    method: SimCLR, or MoCo v2, which learns by InfoNCE alone. queue, momentum: of MoCo: keys of earlier batches, and
-        the part of itself that the key encoder keeps a step. 0.99, not the 0.999 of its long trainings on ImageNet,
-        for trainings of hundreds of steps.
+    method: SimCLR; MoCo v2, which learns by InfoNCE alone; SimSiam, which compares no images and has no loss to choose.
+        queue, momentum: of MoCo: keys of earlier batches, and the part of itself that the key encoder keeps a step.
+        0.99, not the 0.999 of its long trainings on ImageNet, for trainings of hundreds of steps.
+    optimiser: AdamW; SGD with momentum 0.9; LARS (You et al. 2017) for batches of thousands. warm_up: the share of the
+        steps in which the learning rate rises.
     temperature, prior, hardness: of InfoNCE; the spectral loss has none.
     augmentation: what the two views of an image differ by.
     projection_dim: outputs of the projection head, which is thrown away after training.
@@ -42,8 +47,10 @@ class Recipe:
     temperature: float = 0.2
     prior: float = 0.0
     hardness: float = 0.0
+    optimiser: str = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+    warm_up: float = 0.05
     projection_dim: int = 64
     queue: int = 4096
     momentum: float = 0.99
@@ -51,15 +58,20 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"There is no method {self.method!r}.", f"Use {' or '.join(METHODS)}.")
-        if self.loss not in LOSSES:
-            raise InputError(f"There is no loss {self.loss!r}.", f"Use {' or '.join(LOSSES)}.")
-        if self.method == "moco" and self.loss != "infonce":
-            raise InputError(f"MoCo does not learn by the loss {self.loss}.", "Use infonce, or the method simclr.")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"The momentum is {self.momentum}.", "Use 0 to below 1.")
-        for name in ("epochs", "steps", "queue"):
+        for name, known in (("method", METHODS), ("loss", LOSSES), ("optimiser", OPTIMISERS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"There is no {name} {getattr(self, name)!r:.99}.", f"Use {' or '.join(known)}.")
+        if self.method != "simclr" and self.loss != "infonce":
+            raise InputError(f"{self.method} does not learn by the loss {self.loss}.", "Leave it out, or use simclr.")
+        for name in ("momentum", "warm_up", "prior"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}.", "Use 0 to below 1.")
+        for name in ("learning_rate", "temperature"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise InputError(f"{name} is {getattr(self, name)}.", "Use a number above 0.")
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise InputError(f"weight_decay is {self.weight_decay}.", "Use 0 or more.")
+        for name in ("epochs", "steps", "queue", "projection_dim"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}.", "Use 1 or more.")
@@ -67,6 +79,11 @@ class Recipe:
             raise InputError("Both epochs and steps say how long to train.", "Give one of them.")
         if self.batch_size < MIN_SAMPLES:
             raise InputError(f"The batch size is {self.batch_size}.", f"Use {MIN_SAMPLES} or more.")
+
+    @property
+    def objective(self) -> str:
+        """What is minimised, by name."""
+        return "the negative cosine of two views" if self.method == WITHOUT_PAIRS else self.loss
 
     def epochs_for(self, samples: int) -> int:
         """The number of epochs, begun ones too, for a manifest of so many samples."""
@@ -84,6 +101,9 @@ class Recipe:
         return math.ceil(samples / self.batch_size)
 
 
+USUAL = Recipe()
+
+
 def check_flag_source(method: str, source: str) -> None:
     """Raises InputError where the pairs of a method's loss are none that the source of flags knows."""
     if method == "moco" and source != "curated":
@@ -94,4 +114,11 @@ def batch_alone(source: str) -> InputError:
     return InputError(
         f"The flags {source} know the pairs of one batch, and MoCo compares with keys of earlier ones.",
         "Use the flags curated, of a manifest with features, or the method simclr.",
+    )
+
+
+def no_pairs(what: str) -> InputError:
+    return InputError(
+        f"SimSiam compares an image with itself alone, so {what} would change nothing.",
+        "Use simclr or moco, or a manifest of the strategy remove.",
     )

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.arms import PAPERS, Arm
-from trainer.mixed import mixed_table
+from trainer.arms import OF_IMAGES, PAPERS, Arm
 from trainer.results import MEASURES
-from trainer.verdicts import Scores, scores_of, told, verdict
+from trainer.sweeps import SWEEPS
+from trainer.verdicts import Rows, Scores, difference, scores_of, told, verdict
 
 TITLES = {
     "linear": "linear",
@@ -31,12 +31,9 @@ def report(
     arms: Sequence[Arm],
     settings: Mapping[str, Any],
     source: str,
-    mixed: Mapping[float, Sequence[Mapping[str, Any]]],
-) -> str:
-    """Markdown, of runs with two seeds or more that all arms have.
-
-    settings: of the runs. source: of the images. mixed: the rows by share of images mixed, or none.
-    """
+) -> list[str]:
+    """Lines of Markdown, of runs with two seeds or more that all arms have. settings: of the runs. source: of the
+    images."""
     scores = {measure: scores_of(rows, arms, measure) for measure in MEASURES}
     seeds = len(next(iter(scores["linear"].by_arm.values())))
     first, network = rows[0], settings["network"]
@@ -45,15 +42,15 @@ def report(
         "",
         f"{seeds} seeds an arm, {first['steps']} steps each of {settings['recipe']['batch_size']} images in two views; "
         f"network {network['architecture']} at {network['image_size']} pixels, "
-        f"method {settings['recipe']['method']}, loss {settings['recipe']['loss']}. "
+        f"method {settings['recipe']['method']}, loss {settings['objective']}. "
         f"Tested on {settings['test'] or str(settings['tested']) + ' images set apart'}, which no run was trained on.",
         "",
-        "Accuracy in percent of the baselines, means over the seeds; the best of each column is what arms are compared "
-        "with:",
+        "Accuracy in percent of the baselines, means over the seeds:",
         "",
         *_table("temperature", [(name, _means(scores, name)) for name in scores["linear"].baselines]),
         "",
-        "Differences from the best baseline in points, paired by seed, with 95% intervals (Student's t):",
+        "Differences in points from the best baseline of each column, paired by seed, with 95% intervals by Student's "
+        f"t; of {', '.join(OF_IMAGES)}, which change no loss, from the baseline of their own temperature:",
         "",
         *_table("arm", [(arm.name, _gains(scores, arm.name)) for arm in arms if arm.strategy]),
         "",
@@ -68,10 +65,9 @@ def report(
         "change nothing, one is likely to seem to. Controls: `random` removes as many images by chance; `-all` treats "
         "all negatives as the arm does the difficult, `-random` as many random pairs.",
         "",
-        "![Differences from the best baseline](experiment.svg)",
-        *(["", *mixed_table(mixed)] if mixed else []),
+        "![Differences from the baseline](experiment.svg)",
     ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _table(first: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
@@ -89,3 +85,24 @@ def _means(scores: Mapping[str, Scores], name: str) -> list[str]:
 
 def _gains(scores: Mapping[str, Scores], name: str) -> list[str]:
     return [told(scores[measure].gain(name)) for measure in MEASURES]
+
+
+def sweep_table(name: str, found: Mapping[float, Rows], baseline: Rows) -> list[str]:
+    """Markdown. found: the rows of the runs at each value of a sweep. baseline: those that all are compared with."""
+    sweep = SWEEPS[name]
+    return [
+        f"## By {sweep.title}",
+        "",
+        "Differences in points from the baseline of the same temperature, paired by seed, with 95% intervals:",
+        "",
+        f"| {sweep.title} | arm | {' | '.join(TITLES[measure] for measure in JUDGED)} |",
+        f"|{'---|' * (2 + len(JUDGED))}",
+        *(
+            f"| {value:g} | {arm.name} | "
+            f"{' | '.join(told(difference(rows, arm.name, baseline, measure)) for measure in JUDGED)} |"
+            for value, rows in found.items()
+            for arm in sweep.arms
+        ),
+        "",
+        f"![Differences by {sweep.title}]({name}.svg)",
+    ]

@@ -15,13 +15,12 @@ from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import embed
 from tamis.encoders.spec import choose_spec
 from tamis.manifest import read_manifest
-from tamis.progress import Progress
-from trainer.augmentation import SIMCLR, Augmentation
+from tamis.progress import Progress, ignored
 from trainer.data import Find, ImageSet, usable
 from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import Labelled, Probe, probe, probe_split
-from trainer.recipe import FlagSource, Recipe, check_flag_source
+from trainer.recipe import USUAL, FlagSource, Recipe, check_flag_source
 from trainer.training import OnMetrics, train_encoder
 
 BASELINE = "baseline"
@@ -78,20 +77,14 @@ class ProbeResult:
 def train_manifest(
     manifest_dir: Path,
     out: Path,
+    recipe: Recipe = USUAL,
     *,
     images: str | Path | None = None,
-    method: str = "simclr",
-    loss: str = "infonce",
     architecture: str = "auto",
     image_size: int | Literal["auto"] = "auto",
-    epochs: int | None = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    augmentation: Augmentation = SIMCLR,
     test: str | Path | None = None,
     baseline: bool = False,
     flags: FlagSource = "curated",
-    seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
     on_metrics: OnMetrics | None = None,
@@ -102,16 +95,13 @@ def train_manifest(
 
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
     flags: what tells which pairs these are, see `trainer/flags.py`. baseline: all samples alike instead, in equally
-    many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`. epochs to
-    augmentation, method, loss: see `Recipe`.
+    many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`.
     test: labelled images that the encoder never sees, for the probe.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
     Raises InputError for a manifest, images or settings that cannot be trained on, and a test source without labels.
     """
-    size = {} if batch_size is None else {"batch_size": batch_size}
-    recipe = Recipe(epochs=epochs, steps=steps, method=method, loss=loss, augmentation=augmentation, seed=seed, **size)
     if not baseline:
-        check_flag_source(method, flags)
+        check_flag_source(recipe.method, flags)
     manifest = read_manifest(manifest_dir)
     if test is not None:
         check_labels(test, 1)
@@ -158,7 +148,7 @@ def train_manifest(
         probe=_probed(own_labels, test, encoder, device),
         encoder=path,
         encoder_fingerprint=fingerprint(encoder),
-        seed=seed,
+        seed=recipe.seed,
         seconds=seconds,
         recipe=recipe,
     )
@@ -170,7 +160,7 @@ def train_manifest(
 def probe_checkpoint(
     checkpoint: Path,
     source: str | Path,
-    progress: Progress | None = None,
+    progress: Progress = ignored,
     *,
     test: str | Path | None = None,
     device: str = "auto",

@@ -12,7 +12,8 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference, and its 95% interval."""
+    """A mean difference, and its 95% interval. Of differences that are all alike, as few of a coarse measure may be by
+    chance, the interval is one point, which tells nothing of their spread: neither a gain nor a loss."""
 
     mean: float
     low: float
@@ -20,11 +21,11 @@ class Difference:
 
     @property
     def is_gain(self) -> bool:
-        return self.low > 0
+        return self.high > self.low > 0
 
     @property
     def is_loss(self) -> bool:
-        return self.high < 0
+        return self.low < self.high < 0
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:

@@ -1,11 +1,20 @@
-"""SAS: the subset of images most similar to the rest of their latent class (Joshi and Mirzasoleiman 2023, section 4).
+"""Subsets of images by other rules than ours, of features of length one and of clusters.
 
-The paper maximises the similarity between what is kept and what goes, by greedy steps. Here a cluster stands for the
-latent class, and each image counts by its mean similarity to the others there, which is what the first step goes by.
+SAS keeps the images most similar to the rest of their latent class (Joshi and Mirzasoleiman 2023, section 4). The
+paper maximises the similarity between what is kept and what goes, by greedy steps. Here a cluster stands for the latent
+class, and each image counts by its mean similarity to the others there, which is what the first step goes by.
 """
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+# Which `count` samples to keep, (N,) bool, of features (N, d) of length one and clusters (N,) from 0.
+Rule: TypeAlias = Callable[[npt.NDArray[np.floating], npt.NDArray[np.int32], int], npt.NDArray[np.bool_]]
+NEIGHBOURS, BLOCK = 10, 1024
 
 
 def within_cluster(unit: npt.NDArray[np.floating], cluster: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
@@ -31,3 +40,18 @@ def sas(unit: npt.NDArray[np.floating], cluster: npt.NDArray[np.int32], count: i
     keep = np.zeros(len(cluster), np.bool_)
     keep[np.argsort(share, kind="stable")[:count]] = True
     return keep
+
+
+def neighbours(unit: npt.NDArray[np.floating], cluster: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.bool_]:
+    """(N,), True on the `count` samples nearest to their ten nearest neighbours: what has none, as cleanlab's Datalab
+    tells outliers, goes first."""
+    rows = torch.from_numpy(unit.astype(np.float32))
+    nearest = min(NEIGHBOURS + 1, len(rows))
+    blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+    mean = torch.cat([(block @ rows.T).topk(nearest, dim=1).values.sum(1) for block in blocks])
+    keep = np.zeros(len(rows), np.bool_)
+    keep[np.argsort(-mean.numpy(), kind="stable")[:count]] = True
+    return keep
+
+
+RULES: dict[str, Rule] = {"sas": sas, "neighbours": neighbours}

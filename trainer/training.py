@@ -24,12 +24,13 @@ from trainer.flags import Flags
 from trainer.frameworks.learner import Learner
 from trainer.frameworks.moco import MoCo
 from trainer.frameworks.simclr import SimCLR
+from trainer.frameworks.simsiam import SimSiam
 from trainer.recipe import MIN_SAMPLES, Recipe
 
 OnMetrics: TypeAlias = Callable[[int, dict[str, float]], None]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
-FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo}
+FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam}
 # Steps between two looks at the loss: each look makes a GPU wait. Checkpoints fall on them too.
 REPORT_EVERY = 10
 # A save is due when the work since the last one took this many times as long as that one did: 2% of the time at most.
@@ -94,7 +95,7 @@ def train_encoder(
         "steps": total,
         "batch_size": min(recipe.batch_size, len(kept)),
         "method": recipe.method,
-        "loss": recipe.loss,
+        "loss": recipe.objective,
         "seed": recipe.seed,
     }
     return encoder

@@ -14,7 +14,7 @@ from trainer.arms import PEERS, Arm
 from trainer.data import usable
 from trainer.flags import Chance, Curated, Flags, manifest_flags
 from trainer.recipe import Recipe
-from trainer.subset import sas
+from trainer.subset import RULES
 
 Flagged = npt.NDArray[np.bool_]
 # What arms and seeds differ by in their recipe.
@@ -45,6 +45,8 @@ def trial_of(arm: Arm, manifest: Manifest, tested: Flagged, recipe: Recipe) -> T
     recipe = replace(recipe, temperature=arm.temperature)
     if not arm.strategy:
         return Trial(~tested, None, recipe)
+    if arm.keeps:
+        return Trial(_kept(arm, manifest, tested), None, recipe)
     if arm.name in PEERS:
         return _peer(arm.name, manifest, tested, recipe)
     keep = usable(manifest)["keep"].to_numpy(zero_copy_only=False) & ~tested
@@ -65,24 +67,29 @@ def trial_of(arm: Arm, manifest: Manifest, tested: Flagged, recipe: Recipe) -> T
 
 def _peer(name: str, manifest: Manifest, tested: Flagged, recipe: Recipe) -> Trial:
     """An arm of the literature, with what it has to know of the classes as the manifest estimates it."""
-    flags = manifest_flags(manifest)
-    if not isinstance(flags, Curated):
-        raise InputError(
-            f"The images are of one class as far as is known, so the arm {name} has nothing to go by.",
-            "Leave it out, or say how many there are with --classes.",
-        )
-    if name == "sas":
-        return Trial(_sas(flags.rows, manifest, tested), None, recipe)
+    flags = _told(name, manifest)
     if name == "eliminated":
         return Trial(~tested, replace(flags, low=flags.high, high=math.inf, margin=-math.inf, temperature=1.0), recipe)
     prior = manifest.description["thresholds"]["pos_high"]
     return Trial(~tested, None, replace(recipe, prior=prior, hardness=HARDNESS if name == "hard" else 0.0))
 
 
-def _sas(rows: npt.NDArray[np.float16], manifest: Manifest, tested: Flagged) -> Flagged:
-    """As many samples as the manifest keeps of those not tested on."""
+def _told(name: str, manifest: Manifest) -> Curated:
+    """The manifest's features and band, which an arm goes by."""
+    flags = manifest_flags(manifest)
+    if not isinstance(flags, Curated):
+        raise InputError(
+            f"The images are of one class as far as is known, so the arm {name} has nothing to go by.",
+            "Leave it out, or say how many there are with --classes.",
+        )
+    return flags
+
+
+def _kept(arm: Arm, manifest: Manifest, tested: Flagged) -> Flagged:
+    """As many samples as the manifest keeps of those not tested on, by the arm's own rule."""
+    rows = _told(arm.name, manifest).rows
     samples, trained = usable(manifest), np.flatnonzero(~tested)
     count = int((samples["keep"].to_numpy(zero_copy_only=False) & ~tested).sum())
     keep = np.zeros(len(tested), np.bool_)
-    keep[trained] = sas(rows[trained], samples["cluster"].to_numpy()[trained], count)
+    keep[trained] = RULES[arm.keeps](rows[trained], samples["cluster"].to_numpy()[trained], count)
     return keep

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from trainer.arms import CONTROLS, PEERS, Arm
+from trainer.arms import CONTROLS, OF_IMAGES, PEERS, Arm
 from trainer.statistics import Difference, paired_difference
 
 # How the sentence names each kind of control.
@@ -21,9 +21,15 @@ ALIKE = {
 }
 
 
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Scores:
-    """One measure, in percent, by arm and seed: of the seeds that every one of these arms has run with."""
+    """One measure, in percent, by arm and seed: of the seeds that every one of these arms has run with.
+
+    baselines: by temperature, that of the other arms in the middle.
+    """
 
     by_arm: Mapping[str, Sequence[float]]
     baselines: Sequence[str]
@@ -35,12 +41,20 @@ class Scores:
     def against(self, arm: str, other: str) -> Difference:
         return paired_difference(self.by_arm[arm], self.by_arm[other])
 
+    @property
+    def own_baseline(self) -> str:
+        """Of the arms' temperature."""
+        return self.baselines[len(self.baselines) // 2]
+
+    def baseline_of(self, arm: str) -> str:
+        """What an arm is compared with: the best, or, where it changes no loss, that of its own temperature."""
+        return self.own_baseline if arm in OF_IMAGES else self.best_baseline
+
     def gain(self, arm: str) -> Difference:
-        """Over the best baseline."""
-        return self.against(arm, self.best_baseline)
+        return self.against(arm, self.baseline_of(arm))
 
 
-def scores_of(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], measure: str) -> Scores:
+def scores_of(rows: Rows, arms: Sequence[Arm], measure: str) -> Scores:
     """Of the seeds that all the arms have run with."""
     found = {(row["arm"], row["seed"]): 100 * row[measure] for row in rows}
     seeds = sorted({seed for _, seed in found})
@@ -49,17 +63,26 @@ def scores_of(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm], measure: s
     return Scores(by_arm, [arm.name for arm in arms if not arm.strategy])
 
 
+def difference(rows: Rows, arm: str, baseline: Rows, measure: str) -> Difference:
+    """In points, of an arm's runs from those of `baseline`, over the seeds that both have."""
+    of_arm = [row for row in rows if row["arm"] == arm]
+    own, other = ({row["seed"]: 100 * row[measure] for row in side} for side in (of_arm, baseline))
+    seeds = sorted(own.keys() & other.keys())
+    return paired_difference([own[seed] for seed in seeds], [other[seed] for seed in seeds])
+
+
 def verdict(arm: str, scores: Scores) -> str:
     """Such as "gains 1.1 (0.8 to 1.4) over the best baseline, but so does the same factor on all negatives: not due to
     difficult pairs". Raises KeyError where a control has not run: nothing is said without. Of a peer, which has none,
     only whether it gains."""
     controls = {control: scores.against(arm, control) for control in CONTROLS.get(arm, ())}
     gain = scores.gain(arm)
+    bar = "the baseline of its temperature" if arm in OF_IMAGES else "the best baseline"
     if gain.is_loss:
-        return f"loses {-gain.mean:.1f} ({-gain.high:.1f} to {-gain.low:.1f}) against the best baseline"
+        return f"loses {-gain.mean:.1f} ({-gain.high:.1f} to {-gain.low:.1f}) against {bar}"
     if not gain.is_gain:
-        return f"no difference found from the best baseline ({told(gain)})"
-    begun = f"gains {gain.mean:.1f} ({gain.low:.1f} to {gain.high:.1f}) over the best baseline"
+        return f"no difference found from {bar} ({told(gain)})"
+    begun = f"gains {gain.mean:.1f} ({gain.low:.1f} to {gain.high:.1f}) over {bar}"
     if arm in PEERS:
         return begun
     due = "difficult pairs" if arm != "remove" else "which images go"

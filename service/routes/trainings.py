@@ -27,7 +27,7 @@ def create_training(
         manifest = found(session, Manifest, body.manifest)
         if manifest.key is None:
             raise ConflictError(f"Manifest {manifest.id} is {manifest.state}.", "Wait until it succeeded.")
-        row = Training(id=new_id("tr"), manifest_id=manifest.id, parameters=body.model_dump(exclude={"manifest"}))
+        row = Training(id=new_id("tr"), manifest_id=manifest.id, parameters=_stated(body))
         row.requeue("waiting for a worker")
         session.add(row)
         session.flush()
@@ -37,6 +37,11 @@ def create_training(
     made = create_once(backend, Training, "trainings", key, body, make, training_view)
     located(response, f"/trainings/{made.id}")
     return made
+
+
+def _stated(body: schemas.NewTraining) -> dict[str, Any]:
+    """What the worker is told: all, or what was said where a recipe stands for the rest."""
+    return body.model_dump(exclude={"manifest"}, exclude_unset=body.recipe is not None)
 
 
 @router.get("")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from tamis.commands.groups import ENCODER, TRAINING, WHAT
+from tamis.commands.groups import ENCODER, WHAT
 from tamis.commands.options import (
-    Augmentations,
     Auto,
     Cache,
     Device,
@@ -20,7 +19,6 @@ from tamis.commands.options import (
     Result,
     Source,
     Test,
-    augmentation_of,
 )
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import Step
@@ -28,7 +26,9 @@ from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.errors import ConflictError, InputError
 from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
-from trainer.recipe import Recipe
+from trainer.recipe import WITHOUT_PAIRS, no_pairs
+from trainer.recipes import Taught
+from trainer.sweeps import SWEEPS, sweep_of
 
 if TYPE_CHECKING:
     from trainer.results import Runs as Results
@@ -36,21 +36,6 @@ if TYPE_CHECKING:
 Folder = Annotated[
     Path, Parameter(name=["--out", "-o"], help="Folder of runs, report and plots.", metavar="DIR", group=WHAT)
 ]
-
-
-@Parameter(name="*", group=TRAINING)
-@dataclass(frozen=True)
-class Runs(Lesson):
-    """How every run is trained; network and length are those of the first encoder too where that is simclr."""
-
-    augmentations: Augmentations = None
-
-    def recipe(self) -> Recipe:
-        """Raises InputError for numbers out of range, and a file of no augmentations."""
-        return replace(super().recipe(), augmentation=augmentation_of(self.augmentations))
-
-    def of_the_encoder(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in ("architecture", "image_size", "epochs", "steps")}
 
 
 def experiment(
@@ -67,21 +52,37 @@ def experiment(
         str | None,
         Parameter(help="Shares of images to mix with one of another label, as 0.1,0.2.", metavar="P,Q", group=WHAT),
     ] = None,
+    sweep: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="What to vary, with arms at each value: removed, pos_high or pos_low, as removed=0.1,0.5; may be "
+            "repeated.",
+            metavar="NAME=P,Q",
+            negative="",
+            show_default=False,
+            group=WHAT,
+        ),
+    ] = (),
     encoder: Annotated[
         str,
         Parameter(help=f"Of what tells the difficult: {', '.join(encoder_forms())}.", metavar="FORM", group=ENCODER),
     ] = "simclr",
     difficulty: Difficulty = Difficulty(),
-    runs: Runs = Runs(),
+    lesson: Lesson = Lesson(),
     device: Device = "auto",
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> Result:
-    plan = planned([name.strip() for name in arms.split(",") if name.strip()], runs.loss)
+    taught = lesson.taught()
+    plan = planned([name.strip() for name in arms.split(",") if name.strip()], taught.recipe)
     check_seeds(seeds)
     shares = shares_of(mixed or "")
+    sweeps = dict(map(sweep_of, sweep))
+    if taught.recipe.method == WITHOUT_PAIRS and sweeps.keys() - {"removed"}:
+        raise no_pairs("another band")
+    if difficulty.pos_high == "auto":
+        difficulty = replace(difficulty, pos_high=taught.pos_high)
     difficulty.judge()
-    runs.recipe()
     Encoding(encoder).judge()
     if parse_encoder(encoder).kind == "embeddings" and shares:
         raise InputError("Embeddings of yours are none of mixed images.", "Name another --encoder, or leave --mixed.")
@@ -94,20 +95,28 @@ def experiment(
     with told(words, quiet=quiet, kept=kept, quicker=_quicker) as step:
         check_gpu(device)
         from trainer.labelled import check_labels
-        from trainer.plots import plot
-        from trainer.report import report, verdicts
+        from trainer.mixed import mixed_table
+        from trainer.plots import plot, plot_sweep
+        from trainer.report import report, sweep_table, verdicts
+        from trainer.verdicts import scores_of
 
         step("look for labels")
         check_labels(source)
         if test is not None:
             check_labels(test, 1)
-        work = _Work(encoder, difficulty, runs, seeds, device, cache, step)
+        work = _Work(encoder, difficulty, taught, seeds, device, cache, step)
         manifests = {name: work.curated(source, out / "manifests" / name, name) for name in _strategies(plan)}
         found = work.ran(source, out, plan, manifests, test)
         rows = found.rows()
         mixed_rows = work.mixed(source, out / "mixed", shares, test)
-        (out / "report.md").write_text(report(rows, plan, found.settings, source, mixed_rows))
+        lines = [*report(rows, plan, found.settings, source), *(mixed_table(mixed_rows) if shares else ())]
         plot(rows, plan, out)
+        for name, values in sweeps.items():
+            swept = {value: work.swept(source, out / "sweeps", name, value, test) for value in values}
+            same = [row for row in rows if row["arm"] == scores_of(rows, plan, "linear").own_baseline]
+            lines += ["", *sweep_table(name, swept, same)]
+            plot_sweep(name, swept, same, out)
+        (out / "report.md").write_text("\n".join(lines) + "\n")
     sentences = verdicts(rows, plan)
     for name, each in sentences.items():
         print(f"{name}: linear probe {each['linear']}; 20 nearest neighbours {each['nearest']}")
@@ -121,7 +130,7 @@ class _Work:
 
     encoder: str
     difficulty: Difficulty
-    runs: Runs
+    taught: Taught
     seeds: int
     device: str
     cache: Path | None
@@ -138,7 +147,7 @@ class _Work:
                 images,
                 folder,
                 encoder=self.encoder,
-                **(self.runs.of_the_encoder() if trains else {}),  # type: ignore[arg-type]  # each as its option says
+                **(self._of_the_encoder() if trains else {}),
                 **asdict(self.difficulty),
                 strategy=strategy,
                 fraction=fraction,
@@ -151,6 +160,12 @@ class _Work:
             raise ConflictError(f"{folder} is of another experiment.", "Choose another folder with -o.") from error
         return folder
 
+    def _of_the_encoder(self) -> dict[str, Any]:
+        """Network and length are those of the first encoder too, where it is trained here."""
+        recipe = self.taught.recipe
+        network = {"architecture": self.taught.architecture, "image_size": self.taught.image_size}
+        return {**network, "epochs": recipe.epochs, "steps": recipe.steps}
+
     def ran(
         self, images: str, folder: Path, arms: Sequence[Arm], manifests: Mapping[str, Path], test: str | None
     ) -> "Results":
@@ -161,11 +176,11 @@ class _Work:
             folder,
             arms,
             self.seeds,
-            self.runs.recipe(),
+            self.taught.recipe,
             images=images,
             test=test,
-            architecture=self.runs.architecture,
-            image_size=self.runs.image_size,
+            architecture=self.taught.architecture,
+            image_size=self.taught.image_size,
             device=self.device,
             progress=self.step(f"train and judge {len(arms) * self.seeds} runs"),
         )
@@ -187,9 +202,29 @@ class _Work:
             removed = self.curated(images, folder / "manifests" / "remove", "remove", share)
             manifests = {"remove": removed, "known": folder / "manifests" / "known"}
             known(read_manifest(removed)).write(manifests["known"])
-            arms = (KEPT, *REMOVED) if share else (KEPT,)
+            arms = self._at_the_recipes_temperature((KEPT, *REMOVED) if share else (KEPT,))
             rows[share] = self.ran(images, folder, arms, manifests, test or str(folder / "images" / "test")).rows()
         return rows
+
+    def _at_the_recipes_temperature(self, arms: Sequence[Arm]) -> list[Arm]:
+        return [replace(arm, temperature=self.taught.recipe.temperature) for arm in arms]
+
+    def swept(self, source: str, out: Path, name: str, value: float, test: str | None) -> list[dict[str, Any]]:
+        """The rows of a sweep's runs at one value."""
+        arms = self._at_the_recipes_temperature(SWEEPS[name].arms)
+        fraction: float | Auto = value if name == "removed" else "auto"
+        difficulty = self.difficulty
+        if name == "pos_high":
+            difficulty = replace(difficulty, pos_high=value)
+        elif name == "pos_low":
+            difficulty = replace(difficulty, pos_low=value)
+        work = replace(self, difficulty=difficulty)
+        folder = out / f"{name} {value:g}"
+        manifests = {
+            strategy: work.curated(source, folder / "manifests" / strategy, strategy, fraction)
+            for strategy in _strategies(arms)
+        }
+        return self.ran(source, folder, arms, manifests, test).rows()
 
 
 def _strategies(plan: Sequence[Arm]) -> list[str]:

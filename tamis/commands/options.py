@@ -12,10 +12,11 @@ from cyclopts.validators import Number
 from tamis.commands.groups import DIFFICULTY, ENCODER, MANIFEST, ON_SERVER, RUNNING, TRAINING, WHAT
 from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation, check_selection
 from tamis.device import check_device
-from tamis.encoders.names import MAX_VIEWS, MIN_SIZE, Architecture, check_spec, encoder_forms, parse_encoder
+from tamis.encoders.names import ARCHITECTURES, MAX_VIEWS, MIN_SIZE, check_spec, encoder_forms, parse_encoder
 from tamis.errors import InputError
-from trainer.augmentation import SIMCLR, Augmentation, read_augmentation
+from trainer.augmentation import read_augmentation
 from trainer.recipe import FlagSource, Loss, Method, Recipe, check_flag_source
+from trainer.recipes import OWN, Taught, over, taught
 
 Result: TypeAlias = dict[str, Any] | None
 
@@ -99,8 +100,12 @@ Id = Annotated[str, Parameter(help="As the list shows it.", group=WHAT)]
 
 
 Network = Annotated[
-    Architecture,
-    Parameter(help="Network to train. auto: small on a CPU and up to 40 pixels, else resnet18."),
+    str,
+    Parameter(
+        help=f"Network to train: {', '.join(ARCHITECTURES)}, timm:NAME or torchvision:NAME. auto: small on a CPU and "
+        "up to 40 pixels, else resnet18.",
+        metavar="NAME",
+    ),
 ]
 ImageSize = Annotated[
     int | Auto, auto_or(int, "S", "Pixels of a side that it sees. auto: the images', at most 32 on a CPU, else 224.")
@@ -111,17 +116,7 @@ Epochs = Annotated[
 Steps = Annotated[int | None, Parameter(help="Steps of training, in place of --epochs.", metavar="N")]
 
 
-Learning = Annotated[Method, Parameter(help="How negatives are had: from the batch, or from MoCo's queue.")]
-BatchSize = Annotated[int, Parameter(help="Images a step.", metavar="B")]
-Augmentations = Annotated[
-    Path | None,
-    Parameter(
-        help="TOML or JSON file of what views differ by, such as flip = 0.",
-        metavar="FILE",
-        show_default=lambda _: "SimCLR's",
-        group=TRAINING,
-    ),
-]
+OF_LESSON = ("method", "loss", "architecture", "image_size", "epochs", "steps", "batch_size")
 
 
 @Parameter(name="*", group=ENCODER)
@@ -199,26 +194,39 @@ class Treatment:
 @Parameter(name="*", group=TRAINING)
 @dataclass(frozen=True)
 class Lesson:
-    """How any encoder is trained, but for what its views differ by."""
+    """How any encoder is trained: what is not typed as the recipe has it, and what that leaves out as by default."""
 
-    method: Learning = "simclr"
-    loss: Annotated[Loss, Parameter(help="What is learnt by.")] = "infonce"
-    architecture: Network = "auto"
-    image_size: ImageSize = "auto"
+    recipe: Annotated[
+        str | None,
+        Parameter(help=f"How to train, for what is not typed: {', '.join(OWN)}, or a TOML file.", metavar="NAME|FILE"),
+    ] = None
+    method: Annotated[
+        Method | None,
+        Parameter(help="SimCLR, MoCo v2, or SimSiam, which compares no images.", show_default=lambda _: "simclr"),
+    ] = None
+    loss: Annotated[Loss | None, Parameter(help="What is learnt by.", show_default=lambda _: "infonce")] = None
+    architecture: Annotated[Network | None, Parameter(show_default=lambda _: "auto")] = None
+    image_size: Annotated[ImageSize | None, Parameter(show_default=lambda _: "auto")] = None
     epochs: Epochs = None
     steps: Steps = None
-    batch_size: BatchSize = 128
+    batch_size: Annotated[int | None, Parameter(help="Images a step.", metavar="B", show_default=lambda _: "128")] = (
+        None
+    )
+    augmentations: Annotated[
+        Path | None,
+        Parameter(
+            help="TOML or JSON file of what views differ by, such as flip = 0.",
+            metavar="FILE",
+            show_default=lambda _: "SimCLR's",
+        ),
+    ] = None
 
-    def recipe(self) -> Recipe:
-        """Raises InputError for numbers out of range."""
-        _judge_network(self.architecture, self.image_size)
-        return Recipe(
-            epochs=self.epochs,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            method=self.method,
-            loss=self.loss,
-        )
+    def taught(self) -> Taught:
+        """Raises InputError for numbers out of range, and for files of no recipe or augmentations."""
+        typed = {name: getattr(self, name) for name in OF_LESSON}
+        if self.augmentations is not None:
+            typed["augmentation"] = read_augmentation(self.augmentations)
+        return taught(over(typed, self.recipe))
 
 
 @Parameter(name="*", group=TRAINING)
@@ -233,9 +241,9 @@ class Training(Lesson):
 
     def judge(self) -> None:
         """Raises InputError for numbers out of range, and flags that the method cannot use."""
-        self.recipe()
+        method = self.taught().recipe.method
         if not self.baseline:
-            check_flag_source(self.method, self.flags)
+            check_flag_source(method, self.flags)
 
 
 @Parameter(name="*", group=ON_SERVER)
@@ -257,10 +265,6 @@ class Server:
         from tamis.client.client import Client
 
         return Client(self.server, self.api_key)
-
-
-def augmentation_of(file: Path | None) -> Augmentation:
-    return SIMCLR if file is None else read_augmentation(file)
 
 
 def _judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:

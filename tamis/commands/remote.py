@@ -25,6 +25,7 @@ from tamis.commands.ready import check_out, check_source
 from tamis.commands.terminal import Step, following, steps
 from tamis.encoders.names import parse_encoder
 from tamis.errors import InputError
+from trainer.recipes import OWN
 
 STAYS = "The server goes on with it: `tamis jobs` shows how far it is."
 Folder = Annotated[
@@ -133,6 +134,11 @@ def create_training(
     quiet: Quiet = False,
 ) -> Result:
     training.judge()
+    if training.augmentations is not None or training.recipe not in (None, *OWN):
+        raise InputError(
+            "A server is sent no file to train by.",
+            f"Use the recipes {', '.join(OWN)}, or train here: `tamis manifest`, then `tamis train`.",
+        )
     plan = f"{server.server} trains on {manifest}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
         asked = client.train(manifest, **_changed(training), seed=seed, device=device)

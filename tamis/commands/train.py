@@ -1,13 +1,13 @@
 """`tamis train` and `tamis probe`: what a manifest is worth, in this process."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from tamis.commands.groups import WHAT
-from tamis.commands.options import Augmentations, Device, Quiet, Result, Seed, Source, Test, Training, augmentation_of
+from tamis.commands.options import Device, Quiet, Result, Seed, Source, Test, Training
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.terminal import steps
 
@@ -26,13 +26,12 @@ def train(
     ] = None,
     test: Test = None,
     training: Training = Training(),
-    augmentations: Augmentations = None,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> Result:
     training.judge()
-    augmentation = augmentation_of(augmentations)
+    taught = training.taught()
     check_out(out)
     if test is not None:
         check_source(test)
@@ -46,11 +45,13 @@ def train(
         result = train_manifest(
             manifest,
             out,
+            replace(taught.recipe, seed=seed),
             images=images,
+            architecture=taught.architecture,
+            image_size=taught.image_size,
             test=test,
-            **asdict(training),
-            augmentation=augmentation,
-            seed=seed,
+            baseline=training.baseline,
+            flags=training.flags,
             device=device,
             progress=step("train"),
         )

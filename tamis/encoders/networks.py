@@ -29,7 +29,7 @@ def build_network(spec: EncoderSpec) -> tuple[nn.Module, int]:
     if library == "torchvision":
         return _of_torchvision(name, spec.image_size)
     if library == "timm":
-        return _of_timm(name)
+        return _of_timm(name, spec.image_size)
     if library == TORCHSCRIPT:
         raise InputError("There is no TorchScript here to go with these weights.", "Send the TorchScript file itself.")
     return _small() if library == "small" else _resnet(library, spec.image_size)
@@ -118,9 +118,10 @@ def _of_torchvision(name: str, image_size: int) -> tuple[nn.Module, int]:
     return network, last.in_features
 
 
-def _of_timm(name: str) -> tuple[nn.Module, int]:
-    timm_config(name)
-    network = timm().create_model(name, pretrained=False, num_classes=0)
+def _of_timm(name: str, image_size: int) -> tuple[nn.Module, int]:
+    # A vision transformer has a learnt embedding of each position.
+    sized = {"img_size": image_size} if timm_config(name).get("fixed_input_size") else {}
+    network = timm().create_model(name, pretrained=False, num_classes=0, **sized)
     return network, int(getattr(network, "head_hidden_size", network.num_features))
 
 

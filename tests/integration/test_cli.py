@@ -103,7 +103,7 @@ AT_ONCE = {
     "encoder without a name": ([*CURATE, "--encoder", "torchvision:"], ["torchvision:", "torchvision:NAME"]),
     "views of embeddings": ([*CURATE, *OWN, "--views", "2"], ["no views"]),
     "eleven views": ([*CURATE, "--views", "11"], ["11", "1 to 10"]),
-    "unknown architecture": ([*CURATE, "--architecture", "resnet81"], ["--architecture", '"resnet18"?']),
+    "unknown architecture": ([*CURATE, "--architecture", "resnet81"], ["resnet81", "resnet18, resnet50", "timm:NAME"]),
     "tiny images": ([*CURATE, "--image-size", "8"], ["8", "16 to 1024"]),
     "image size of no number": ([*CURATE, "--image-size", "big"], ["--image-size", "'big'", "auto"]),
     "no epochs": ([*CURATE, "--epochs", "0"], ["epochs is 0", "1 or more"]),

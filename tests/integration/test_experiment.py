@@ -13,6 +13,7 @@ import pytest
 from samples import digit_files, write_folder
 
 from tamis.commands.cli import main
+from tamis.manifest import read_manifest
 
 COUNT = 120
 SHORT = ["--steps", "3", "--batch-size", "16", "--image-size", "16", "--classes", "5"]
@@ -140,6 +141,31 @@ def test_arms_of_the_literature_are_run_beside_the_baselines(digits: Path, tmp_p
     assert "- **sas.** Linear probe:" in report
 
 
+def test_what_varies_is_run_at_each_value_and_compared_with_the_baseline(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    swept = ["--sweep", "removed=0.1,0.5", "--sweep", "pos_high=0.3", "--sweep", "pos_low=0.6"]
+    assert main(typed(digits, out, "--arms", "baseline", "--seeds", "2", *swept)) == 0
+    trained = runs(out)[0]["samples"]
+    for share in (0.1, 0.5):
+        rows = [row for row in runs(out / "sweeps" / f"removed {share}") if row["seed"] == 1]
+        assert [row["arm"] for row in rows] == ["by score", "by chance", "by SAS", "by 10-NN distance"]
+        assert len({row["encoder"] for row in rows}) == 4
+        assert {row["samples"] for row in rows} == {rows[0]["samples"]}
+        assert rows[0]["samples"] == pytest.approx((1 - share) * trained, abs=8)
+    cut = {
+        name: read_manifest(out / "sweeps" / name / "manifests" / "temperature").description["thresholds"]
+        for name in ("pos_high 0.3", "pos_low 0.6")
+    }
+    assert cut["pos_high 0.3"]["pos_high"] == pytest.approx(0.3, abs=0.01)
+    assert cut["pos_low 0.6"]["pos_low"] == pytest.approx(0.6, abs=0.01)
+    report = (out / "report.md").read_text()
+    assert report.count("\n| 0.1 | by ") == report.count("\n| 0.5 | by ") == 4
+    assert "\n| 0.3 | temperature-random | " in report
+    for name in ("removed", "pos_high", "pos_low"):
+        assert b"<svg" in (out / f"{name}.svg").read_bytes()
+        assert f"]({name}.svg)" in report
+
+
 def test_arms_and_controls_are_run_by_moco(digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(typed(digits, out, "--arms", "auto,hard", "--seeds", "2", "--method", "moco")) == 0
@@ -160,12 +186,17 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--arms", "removal"], "There is no arm 'removal'. Use some of baseline, remove"),
         (["--arms", ","], "No arm is named"),
         (["--arms", "hard", "--loss", "spectral"], "The arm hard is a rule on infonce"),
-        (["--method", "moco", "--loss", "spectral"], "MoCo does not learn by the loss spectral"),
+        (["--method", "moco", "--loss", "spectral"], "moco does not learn by the loss spectral"),
+        (["--method", "simsiam", "--arms", "auto"], "SimSiam compares an image with itself alone, so the arm auto"),
+        (["--recipe", "cifar"], "There is no recipe cifar"),
         (["--augmentations", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--seeds", "1"], "An interval takes 2 or more"),
         (["--test", "nowhere"], "There is no nowhere"),
         (["--encoder", "vgg"], "vgg"),
         (["--encoder", "checkpoint:nowhere.pt"], "There is no file nowhere.pt"),
+        (["--sweep", "removed=1.5"], "removed=1.5 is nothing to vary. Use removed, pos_high, pos_low"),
+        (["--sweep", "share=0.5"], "share=0.5 is nothing to vary"),
+        (["--sweep", "pos_low=0.5", "--method", "simsiam", "--arms", "remove"], "another band would change nothing"),
         (["--mixed", "0.9"], "0.9 is no list of shares"),
         (["--mixed", "0.1", "--encoder", f"embeddings:{__file__}"], "none of mixed images"),
         (["--epochs", "2"], "one of them"),
@@ -175,11 +206,16 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         "no arm",
         "loss",
         "method",
+        "no pairs",
+        "recipe",
         "augmentations",
         "one seed",
         "test",
         "encoder",
         "checkpoint",
+        "value",
+        "sweep",
+        "sweep without pairs",
         "share",
         "embeddings",
         "two lengths",

@@ -148,7 +148,7 @@ from worker.local import curate_source
 curation = tamis.curate(np.random.default_rng(0).normal(size=(60, 8)))
 assert curation.histogram.counts.sum() == 60 * 59 // 2
 curate_source(Path("photos"), Path("manifest"), epochs=1)
-print(trainer.run.train_manifest(Path("manifest"), Path("out"), epochs=1).describe())
+print(trainer.run.train_manifest(Path("manifest"), Path("out"), trainer.recipe.Recipe(epochs=1)).describe())
 print(trainer.run.probe_checkpoint(Path("out/encoder.pt"), Path("photos")).describe())
 """
 

@@ -216,6 +216,47 @@ def test_flags_hold_in_both_orientations() -> None:
     assert loss(z1, z2, upper, margin) == loss(z1, z2, upper | upper.T, 0.5)
 
 
+@pytest.mark.parametrize(
+    "loss", [InfoNCE(0.2), InfoNCE(0.2, 0.1, 1.0), Spectral()], ids=["infonce", "hard", "spectral"]
+)
+def test_blocks_of_a_large_batch_give_the_loss_and_the_gradients_of_the_whole(
+    loss: InfoNCE | Spectral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    z1, z2 = torch.randn(2, 23, 5, generator=random, dtype=torch.float64)
+    flags = torch.rand(23, 23, generator=random) < 0.3
+    margin, scale = torch.rand(2, 23, 23, generator=random, dtype=torch.float64) + 0.5
+
+    def found() -> list[torch.Tensor]:
+        views = [view.clone().requires_grad_() for view in (z1, z2)]
+        value = loss(*views, flags, margin, scale)
+        value.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        return [value.detach(), *(view.grad for view in views if view.grad is not None)]
+
+    whole = found()
+    monkeypatch.setattr("tamis.losses.BLOCK", 7)
+    for one, other in zip(found(), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_memory_grows_with_the_batch_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tamis.losses.BLOCK", 64)
+    held: list[int] = []
+    for count in (256, 512):
+        z1, z2 = torch.randn(2, count, 8).requires_grad_()
+        kept = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            InfoNCE(0.2)(z1, z2)
+        held.append(kept)
+    assert held[1] < 3 * held[0], "what is held for the gradient is of the logits"
+
+
 def test_half_precision_is_raised_and_large_logits_stay_finite() -> None:
     z1, z2, difficult = batch(7)
     loss = InfoNCE(0.01)(z1.bfloat16(), z2.bfloat16(), difficult, 0.5, 0.1)

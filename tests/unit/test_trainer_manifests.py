@@ -21,6 +21,7 @@ from tamis.manifest import Manifest
 from tamis.sources import open_source
 from trainer.data import Find, ImageSet, decode_shard
 from trainer.pairs import manifest_pairs
+from trainer.recipe import Recipe
 from trainer.run import probe_checkpoint, train_manifest
 
 DIGITS = 120
@@ -187,10 +188,9 @@ def test_arms_of_a_manifest_are_trained_probed_and_written(
 ) -> None:
     manifest = manifest_of(stored[0], margin=0.1).write(tmp_path / "manifest")
     metrics: list[int] = []
-    curated = train_manifest(
-        manifest, tmp_path / "a", epochs=6, batch_size=40, on_metrics=lambda step, _: metrics.append(step)
-    )
-    control = train_manifest(manifest, tmp_path / "b", epochs=6, batch_size=40, baseline=True)
+    recipe = Recipe(epochs=6, batch_size=40)
+    curated = train_manifest(manifest, tmp_path / "a", recipe, on_metrics=lambda step, _: metrics.append(step))
+    control = train_manifest(manifest, tmp_path / "b", recipe, baseline=True)
     assert metrics == [10, 18]
     assert (curated.arm, curated.samples, curated.steps) == ("margin", 108, 18)
     assert (control.arm, control.samples, control.steps) == ("baseline", 120, 18)

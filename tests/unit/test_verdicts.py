@@ -64,7 +64,16 @@ def test_every_arm_brings_the_baselines_and_its_controls() -> None:
             planned(asked)
     assert [(arm.name, arm.strategy, arm.control) for arm in planned(["hard"])[3:]] == [("hard", "auto", "")]
     with pytest.raises(InputError, match="rule on infonce"):
-        planned(["eliminated"], "spectral")
+        planned(["eliminated"], Recipe(loss="spectral"))
+    assert [arm.name for arm in planned(["remove"], Recipe(loss="spectral"))] == ["baseline", "remove", "random"]
+    simsiam = Recipe(method="simsiam")
+    assert [arm.name for arm in planned(["sas", "remove"], simsiam)] == ["baseline", "sas", "remove", "random"]
+    for asked in ("temperature-all", "auto", "combined"):
+        with pytest.raises(InputError, match="compares an image with itself alone"):
+            planned([asked], simsiam)
+    hot = planned(["margin"], Recipe(temperature=0.5))
+    assert [arm.name for arm in hot[:3]] == ["baseline 0.25", "baseline 0.5", "baseline 1"]
+    assert {arm.temperature for arm in hot[3:]} == {0.5}
     with pytest.raises(InputError, match="An interval takes 2 or more"):
         check_seeds(1)
 
@@ -82,7 +91,7 @@ def test_the_interval_is_that_of_a_paired_t_test(count: int) -> None:
 
 def scores(arm: str, own: Sequence[float], **others: Sequence[float]) -> Scores:
     """Baselines about 80 and 79; `own` and each control, by the end of its name, beside them."""
-    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.0]}
+    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.2]}
     controls = {name: others[name.rpartition("-")[2]] for name in CONTROLS[arm] if name.rpartition("-")[2] in others}
     return Scores({**known, arm: own, **controls}, list(known))
 
@@ -129,11 +138,28 @@ def test_a_verdict_says_what_the_numbers_do(arm: str, own: Any, others: Any, exp
 
 
 def test_peers_are_compared_with_the_best_baseline_alone() -> None:
-    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.0]}
+    known = {"baseline 0.1": [80.0, 80.2, 79.9], "baseline 0.2": [79.0, 79.1, 79.2]}
     assert verdict("hard", Scores({**known, "hard": GAIN}, list(known))) == (
         "gains 2.0 (1.8 to 2.2) over the best baseline"
     )
     assert "loses 1.9" in verdict("hard", Scores({**known, "hard": LOSS}, list(known)))
+
+
+def test_what_changes_no_loss_is_compared_with_the_baseline_of_its_temperature() -> None:
+    removed = scores("remove", SAME, random=LOSS)
+    assert removed.best_baseline == "baseline 0.1"
+    assert (removed.baseline_of("remove"), removed.baseline_of("random")) == ("baseline 0.2", "baseline 0.2")
+    assert verdict("remove", removed).startswith("gains 1.0 (0.7 to 1.3) over the baseline of its temperature")
+    one = Scores({"baseline": SAME, "sas": LOSS}, ["baseline"])
+    assert "against the baseline of its temperature" in verdict("sas", one)
+
+
+def test_differences_that_are_all_alike_tell_nothing() -> None:
+    """Two seeds may differ by as many images of a few by chance: their interval is a point."""
+    alike = paired_difference([82.0, 83.0], [81.0, 82.0])
+    assert (alike.mean, alike.low, alike.high) == (1.0, 1.0, 1.0)
+    assert not alike.is_gain
+    assert not paired_difference([81.0, 82.0], [82.0, 83.0]).is_loss
 
 
 def test_nothing_is_said_without_the_controls() -> None:
@@ -234,6 +260,19 @@ def test_peers_do_what_their_papers_say(manifests: dict[str, Manifest]) -> None:
         trial_of(of["hard"], one_class, tested, Recipe())
 
 
+def test_other_rules_keep_as_many_images_and_treat_no_pairs(manifests: dict[str, Manifest]) -> None:
+    tested = np.arange(COUNT) % 5 == 0
+    arm = Arm("by 10-NN distance", "combined", keeps="neighbours")
+    found = trial_of(arm, manifests["combined"], tested, Recipe())
+    assert found.flags is None
+    assert found.keep.sum() == trial(manifests, "remove", tested).keep.sum() < (~tested).sum()
+    rows = manifests["combined"].features
+    assert rows is not None
+    trained = rows[~tested].astype(np.float64)
+    near = np.sort(trained @ trained.T, axis=1)[:, -11:].sum(1)
+    assert near[found.keep[~tested]].min() >= near[~found.keep[~tested]].max() - 1e-3
+
+
 def test_equal_trials_are_known_as_equal(manifests: dict[str, Manifest]) -> None:
     nothing = np.zeros(COUNT, bool)
     digests = {name: trial(manifests, name, nothing).digest() for name in ("auto", "temperature", "margin", "auto-all")}
@@ -247,9 +286,20 @@ def test_what_the_layout_sets_apart_is_tested_on_or_else_a_fifth_by_hash() -> No
     hashes = [f"{number * 2654435761 % 2**32:08x}" for number in range(COUNT)]
     for folder in ("test", "t10k-images-idx3-ubyte", "cifar/test_batch.bin", "data/Test"):
         names = [f"{folder if row < 30 else 'train'}/{row}.png" for row in range(COUNT)]
-        assert np.array_equal(set_apart(names, hashes), np.arange(COUNT) < 30), folder
+        assert np.array_equal(set_apart(names, ["a"] * COUNT, hashes), np.arange(COUNT) < 30), folder
     by_hash = held_out(hashes)
     assert 20 < by_hash.sum() < 60
     for names in ([f"a/{row}.png" for row in range(COUNT)], [f"test/{row}.png" for row in range(COUNT)]):
-        assert np.array_equal(set_apart(names, hashes), by_hash)
-    assert np.array_equal(set_apart([f"contest/test-{row}.png" for row in range(COUNT)], hashes), by_hash)
+        assert np.array_equal(set_apart(names, ["a"] * COUNT, hashes), by_hash)
+    alike = [f"contest/test-{row}.png" for row in range(COUNT)]
+    assert np.array_equal(set_apart(alike, ["a"] * COUNT, hashes), by_hash)
+
+
+def test_where_labels_of_the_test_are_kept_back_the_validation_is_tested_on() -> None:
+    hashes = [f"{number * 2654435761 % 2**32:08x}" for number in range(COUNT)]
+    split = ["train"] * 150 + ["val"] * 30 + ["test"] * 20
+    names = [f"tiny-imagenet-200/{part}/images/{row}.JPEG" for row, part in enumerate(split)]
+    labels = [None if part == "test" else "n01" for part in split]
+    # The test images are not trained on all the same.
+    assert np.array_equal(set_apart(names, labels, hashes), np.arange(COUNT) >= 150)
+    assert np.array_equal(set_apart(names, ["n01"] * COUNT, hashes), np.arange(COUNT) >= 180)

@@ -1,1 +1,1 @@
-"""What is learnt by: SimCLR, and MoCo v2."""
+"""What is learnt by: SimCLR, MoCo v2, SimSiam."""

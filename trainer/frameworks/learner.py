@@ -1,8 +1,10 @@
 """What every framework has: an encoder, a projection head and an optimiser, and the step that moves them."""
 
+import importlib
 import io
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,13 @@ from torch import nn
 
 from tamis.device import has_bf16, repeatable_convolutions
 from tamis.encoders.encoder import build_encoder
+from tamis.encoders.networks import timm
 from tamis.encoders.spec import EncoderSpec
 from trainer.augment import augment
 from trainer.flags import Flags, Indices
 from trainer.recipe import Recipe
 
-WARM_UP = 0.05
+MOMENTUM = 0.9
 
 
 class Learner(ABC):
@@ -34,14 +37,7 @@ class Learner(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(recipe.seed, 0))
             self._head = self._projection_head(self.encoder.dimension).to(device).train()
-        parameters = [*self.encoder.parameters(), *self._head.parameters()]
-        self._optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=recipe.learning_rate,
-        )
+        self._optimiser = _optimiser([*self.encoder.parameters(), *self._head.parameters()], recipe)
 
     @abstractmethod
     def _projection_head(self, dimension: int) -> nn.Module:
@@ -66,7 +62,7 @@ class Learner(ABC):
         return loss.detach()
 
     def learning_rate(self, step: int) -> float:
-        warm_up = max(1, round(WARM_UP * self._total))
+        warm_up = max(1, round(self._recipe.warm_up * self._total))
         if step <= warm_up:
             return self._recipe.learning_rate * step / warm_up
         passed = (step - warm_up) / max(1, self._total - warm_up)
@@ -96,6 +92,22 @@ class Learner(ABC):
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device))
+
+
+def _optimiser(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Raises InputError for LARS without timm, which has it."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=MOMENTUM)
+    # Without decay, biases and norms are not adapted, as SimCLR has it.
+    timm()
+    lars: type[torch.optim.Optimizer] = importlib.import_module("timm.optim").Lars
+    return lars(groups, lr=recipe.learning_rate, momentum=MOMENTUM)  # type: ignore[call-arg]  # as Lars takes it
 
 
 def _seed(seed: int, step: int) -> int:

@@ -6,10 +6,14 @@ from typing import Any
 from tamis.encoders.names import encoder_place
 from tamis.ingest.shards import read_shard
 from tamis.progress import Progress
+from trainer.recipes import over, taught
 from trainer.run import TrainingResult, train_manifest
 from trainer.training import OnMetrics
 from worker.steps.ingest import Stored
 from worker.steps.place import Place, StoredCheckpoint
+
+# Settings that are of no recipe.
+OF_ARM = ("recipe", "baseline", "flags", "device")
 
 
 def train(
@@ -23,17 +27,22 @@ def train(
 ) -> tuple[str, TrainingResult]:
     """Trains on the manifest under the key `manifest`; returns the encoder's key, and what the training came to.
 
-    settings: of `train_manifest`, as values of JSON, and the device. checkpoint: for the caller to discard, once the
-    result is recorded.
+    settings: of `train_manifest`, `taught` and the device, as values of JSON, over those of a recipe that is named.
+    checkpoint: for the caller to discard, once the result is recorded.
     """
-    given = {name: value for name, value in settings.items() if name != "device"}
+    given = {name: value for name, value in settings.items() if name not in OF_ARM}
+    lesson = taught(over(given, settings.get("recipe")))
     with place.scratch() as folder:
         for name, content in place.files(manifest).items():
             (folder / name).write_bytes(content)
         result = train_manifest(
             folder,
             folder / "out",
-            **given,
+            lesson.recipe,
+            architecture=lesson.architecture,
+            image_size=lesson.image_size,
+            baseline=settings.get("baseline", False),
+            flags=settings.get("flags", "curated"),
             device=place.device_for(settings.get("device", "auto")),
             progress=progress,
             on_metrics=on_metrics,
