@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-pythons lint fuzz bench dev clean
+.PHONY: demo test test-all test-pythons lint faults described fuzz bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
@@ -26,6 +26,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Real processes that are killed, frozen, and left without disk or database; docs/reliability.md lists them.
+faults: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/faults -m "slow or not slow"
+
+# DESCRIBED_EXAMPLES says how many requests an operation, 200 unless it is set.
+described: $(VENV)/.installed-dev
+	$(BIN)/pytest -s --timeout=0 tests/fuzz/described.py
 
 # FUZZ_SECONDS says how long, 600 unless it is set.
 fuzz: $(VENV)/.installed-dev

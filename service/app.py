@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from service import problems
-from service.auth import LoopbackHosts, authenticate
+from service.auth import API, Guarded, LoopbackHosts
 from service.backend import open_backend
 from service.dashboard.pages import pages
 from service.dashboard.security import secure
 from service.dashboard.static_files import static_files
 from service.dashboard.views import PageViews
+from service.description import describe
 from service.janitor import sweep_regularly
 from service.routes import (
     curations,
@@ -57,13 +58,14 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
     )
     app.state.backend, app.state.require_key = backend, require_key
     problems.install(app)
+    app.add_middleware(Guarded)
     if not require_key:
         app.add_middleware(LoopbackHosts)
     secure(app)
-    guarded = [Depends(authenticate)]
     for module in (datasets, uploads, embeddings, encoders, curations, manifests, trainings, decisions, jobs):
-        app.include_router(module.router, prefix="/api/v1", dependencies=guarded)
+        app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     app.include_router(pages(PageViews(backend)), include_in_schema=False)
     app.include_router(static_files(), include_in_schema=False)
+    describe(app)
     return app

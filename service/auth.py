@@ -3,19 +3,26 @@
 import hashlib
 import ipaddress
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import Literal, cast, get_args
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from fastapi import HTTPException, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import HTTPException, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
 
 from service import problems
 from tamis.errors import AuthenticationError, InputError, NotFoundError
 from tamis.store.catalog import Catalog
-from tamis.store.schema import ApiKey, new_id
+from tamis.store.schema import ApiKey, new_id, now
 
+API = "/api/v1"
+# What a key may do, each also what those before it may.
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 COOKIE = "tamis_key"
 READING = {"GET", "HEAD", "OPTIONS"}
 # A key's last use is noted no more often than this, so that reading pages does not mean writing to the database.
@@ -32,22 +39,69 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def authenticate(request: Request) -> None:
-    """FastAPI dependency. Raises AuthenticationError unless the request carries a standing key, or none is required."""
-    refuse_other_sites(request)
-    if not is_signed_in(request):
-        raise AuthenticationError(
-            "This server needs an API key.",
-            "Make one with `tamis keys create NAME` beside the server and send it as `Authorization: Bearer KEY`.",
+class Guarded:
+    """ASGI middleware: refuses before any of a body is read. Of the API, requests without a standing key, where one is
+    required, and those that a page of another site sent; of every address, letters that no name here has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        refusal = None
+        if not scope["path"].isprintable():
+            refusal = problems.problem(request, HTTPStatus.NOT_FOUND, NotFoundError.type, problems.DETAILS[404])
+        elif scope["path"].startswith(f"{API}/"):
+            refusal = await run_in_threadpool(_refusal, request)
+        await (refusal or self._app)(scope, receive, send)
+
+
+def _refusal(request: Request) -> Response | None:
+    try:
+        refuse_other_sites(request)
+    except HTTPException as error:
+        return problems.problem(request, error.status_code, problems.KINDS[error.status_code], error.detail)
+    scope, needed = scope_of_request(request), scope_needed(request.method, request.url.path)
+    if scope is not None and SCOPES.index(scope) >= SCOPES.index(needed):
+        return None
+    if scope is not None:
+        return problems.problem(
+            request,
+            HTTPStatus.FORBIDDEN,
+            problems.KINDS[403],
+            f"This key may {scope}, and this request needs one that may {needed}.".replace("may admin", "administer"),
+            "Make one with `tamis keys create NAME --scope` beside the server.",
         )
+    return problems.problem(
+        request,
+        HTTPStatus.UNAUTHORIZED,
+        AuthenticationError.type,
+        "This server needs an API key.",
+        "Make one with `tamis keys create NAME` beside the server and send it as `Authorization: Bearer KEY`.",
+    )
 
 
 def is_signed_in(request: Request) -> bool:
+    return scope_of_request(request) is not None
+
+
+def scope_of_request(request: Request) -> Scope | None:
+    """What the request may do by its key; None without one that stands."""
     if not request.app.state.require_key:
-        return True
+        return "admin"
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     key = token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
-    return is_standing(request.app.state.backend.catalog, key)
+    return scope_of(request.app.state.backend.catalog, key)
+
+
+def scope_needed(method: str, path: str) -> Scope:
+    """To read, to write, or to delete for good; an upload that is given up is no loss."""
+    if method in READING:
+        return "read"
+    return "admin" if method == "DELETE" and not path.startswith(f"{API}/uploads/") else "write"
 
 
 def refuse_other_sites(request: Request) -> None:
@@ -70,7 +124,7 @@ class LoopbackHosts:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _names_loopback(Request(scope)):
             await self._app(scope, receive, send)
             return
@@ -92,25 +146,28 @@ def _names_loopback(request: Request) -> bool:
     return host is not None and is_loopback(host)
 
 
-def is_standing(catalog: Catalog, key: str) -> bool:
-    """Whether `key` was made here and is not revoked."""
-    now = datetime.now(UTC)
+def scope_of(catalog: Catalog, key: str) -> Scope | None:
+    """What `key` may do; None if it was not made here, is revoked or has expired."""
+    moment = now()
+    standing = ApiKey.revoked_at.is_(None), sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment)
     with catalog.session() as session:
-        row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key), ApiKey.revoked_at.is_(None)))
+        row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key), *standing))
         if row is None:
-            return False
-        if row.last_used_at is None or now - row.last_used_at > NOTED_EVERY:
-            row.last_used_at = now
-        return True
+            return None
+        if row.last_used_at is None or moment - row.last_used_at > NOTED_EVERY:
+            row.last_used_at = moment
+        return cast(Scope, row.scope)
 
 
-def create_key(catalog: Catalog, name: str) -> tuple[str, str]:
+def create_key(
+    catalog: Catalog, name: str, scope: Scope = "admin", expires_at: datetime | None = None
+) -> tuple[str, str]:
     """Makes a key and returns (id, key). The key itself is shown this once; only its hash is stored."""
-    if not name.strip():
-        raise InputError("A key needs a name.", "Name it after who or what will use it.")
+    if not name.strip() or not name.isprintable():
+        raise InputError("A key needs a name of printable characters.", "Name it after who or what will use it.")
     key = f"tamis_{secrets.token_urlsafe(32)}"
     with catalog.session() as session:
-        row = ApiKey(id=new_id("key"), name=name, hash=_hash(key), prefix=key[:12])
+        row = ApiKey(id=new_id("key"), name=name, hash=_hash(key), prefix=key[:12], scope=scope, expires_at=expires_at)
         session.add(row)
         return row.id, key
 
@@ -127,7 +184,7 @@ def revoke_key(catalog: Catalog, key_id: str) -> None:
         row = session.get(ApiKey, key_id)
         if row is None:
             raise NotFoundError(f"There is no key {key_id}.", "`tamis keys list` shows them.")
-        row.revoked_at = row.revoked_at or datetime.now(UTC)
+        row.revoked_at = row.revoked_at or now()
 
 
 def _hash(key: str) -> str:

@@ -21,6 +21,6 @@ def read_cursor(cursor: str | None) -> int:
         offset = json.loads(base64.urlsafe_b64decode(cursor.encode()))["offset"]
     except (ValueError, KeyError, TypeError, RecursionError):
         offset = None
-    if not isinstance(offset, int) or not 0 <= offset <= MAX_OFFSET:
+    if type(offset) is not int or not 0 <= offset <= MAX_OFFSET:
         raise InputError("The cursor is not one this server gave.", "Start again without a cursor.")
     return offset

@@ -1,6 +1,7 @@
 """`tamis serve`: the HTTP server, and beside it one worker process that is started again when it dies."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -9,6 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import uvicorn
 
@@ -36,11 +40,15 @@ def serve(settings: Settings, *, host: str, port: int, with_worker: bool = True,
         os.environ["TAMIS_DATA"] = str(settings.data)
         uvicorn.run("service.main:development_app", factory=True, host=host, port=port, reload=True)
         return
+    with _locked(settings.data) if with_worker else nullcontext():
+        _serve(settings, host, port, Supervisor(settings) if with_worker else None)
+
+
+def _serve(settings: Settings, host: str, port: int, supervisor: "Supervisor | None") -> None:
     app = create_app(settings, require_key=not is_loopback(host))
     listener = _listen(host, port)
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}"
     server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5), app.state)
-    supervisor = Supervisor(settings) if with_worker else None
     if supervisor is not None:
         supervisor.start()
     log.info("Tamis serves %s, data in %s", address, settings.data.resolve())
@@ -49,6 +57,20 @@ def serve(settings: Settings, *, host: str, port: int, with_worker: bool = True,
     finally:
         if supervisor is not None:
             supervisor.stop()
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Keeps a second server from starting a worker of the same id: each would take the other's jobs over, for ever."""
+    with (data / "serve.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"Another `tamis serve` works in {data.resolve()}.",
+                "Stop it, or start this one with --no-worker or another --data.",
+            ) from error
+        yield
 
 
 def development_app() -> object:

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents: the one place where the core's errors get an HTTP status."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import sqlalchemy as sa
@@ -39,11 +39,14 @@ KINDS = {
     403: "forbidden",
     404: errors.NotFoundError.type,
     405: "method-not-allowed",
+    408: "too-slow",
     412: "unknown-protocol-version",
     413: errors.LimitError.type,
     415: "unsupported-media-type",
     416: "range-not-satisfiable",
 }
+# What a validator calls a kind of value, of which a field may have several.
+TYPES = {"int", "float", "str", "bool"}
 DETAILS = {
     404: "There is nothing at this address. /api/openapi.json lists the addresses there are.",
     405: "This address does not take this method. /api/openapi.json lists those it takes.",
@@ -60,10 +63,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        places = [
-            {"field": ".".join(str(part) for part in entry["loc"][1:]) or "body", "problem": entry["msg"]}
-            for entry in error.errors()
-        ]
+        told: dict[str, list[str]] = {}
+        for entry in error.errors():
+            told.setdefault(_field(entry["loc"]), []).append(entry["msg"].removeprefix("Value error, "))
+        places = [{"field": field, "problem": ", or ".join(dict.fromkeys(each))} for field, each in told.items()]
         detail = "; ".join(f"{place['field']}: {place['problem']}" for place in places)
         return problem(
             request,
@@ -131,6 +134,12 @@ def problem(
     if not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", ""):
         return error_page(request, status, body, given)
     return JSONResponse(body, status, headers=given, media_type="application/problem+json")
+
+
+def _field(place: Sequence[str | int]) -> str:
+    """The name of a field, without the validator's own names for the kinds of value that it may have."""
+    names = [str(part) for part in place[1:] if str(part).isidentifier() or isinstance(part, int)]
+    return ".".join(name for name in names if name not in TYPES) or "body"
 
 
 def _database_problem(error: sa.exc.DBAPIError) -> tuple[HTTPStatus, str, str, str]:

@@ -28,7 +28,15 @@ def storable(text: str) -> str:
     return text
 
 
+def named(text: str) -> str:
+    """`text` without blanks around it, of printable characters."""
+    if not text.strip().isprintable():
+        raise ValueError("holds a character that cannot be printed")
+    return text.strip()
+
+
 Text = Annotated[str, AfterValidator(storable)]
+Name = Annotated[str, AfterValidator(storable), AfterValidator(named)]
 
 
 def one_length(asked: Length) -> Length:
@@ -44,7 +52,7 @@ class Request(BaseModel):
 
 
 class NewDataset(Request):
-    name: Text = Field(min_length=1, max_length=200, pattern=r"\S")
+    name: Name = Field(min_length=1, max_length=200, pattern=r"\S")
 
 
 class Location(Request):
@@ -61,7 +69,7 @@ class NewUpload(Request):
 
 class NewCuration(Request):
     dataset: Text
-    encoder: Text = Field("simclr", description=f"One of {', '.join(encoder_forms(server=True))}.")
+    encoder: Text = Field("simclr", max_length=255, description=f"One of {', '.join(encoder_forms(server=True))}.")
     views: int = Field(1, ge=1, le=MAX_VIEWS, description="Views of each image whose features are averaged.")
     classes: Literal["auto"] | Annotated[int, Field(ge=2, lt=2**31)] = "auto"
     pos_high: Literal["auto"] | Share = "auto"

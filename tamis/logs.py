@@ -1,10 +1,55 @@
 """What a service or a worker tells whoever runs it."""
 
 import logging
+import time
+from typing import Any
+
+from tamis.printable import printable
+
+# Of one library, such as the job engine, which tells of every failed look into a database that is away.
+LINES_A_MINUTE = 5
 
 
 def log_to_stderr() -> None:
-    """The log of a long-running program: its own lines, and from libraries only warnings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    """The log of a long-running program: its own lines, and from libraries only warnings, a few a minute."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Harmless("%(asctime)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for name in ("alembic", "dbos", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        logger.addFilter(Few())
+
+
+class Harmless(logging.Formatter):
+    """A message is one line, whatever names it holds; a traceback has its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the library's own name
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the library's own name
+        return printable(super().formatException(ei), keep="\n")
+
+
+class Few(logging.Filter):
+    """Lets a few records a minute through, each on one line, and says how many it left out before."""
+
+    def __init__(self, each_minute: int = LINES_A_MINUTE) -> None:
+        super().__init__()
+        self._each_minute = each_minute
+        self._began, self._passed, self._left = -60.0, 0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if time.monotonic() - self._began >= 60:
+            self._began, self._passed = time.monotonic(), 0
+        if self._passed >= self._each_minute:
+            self._left += 1
+            return False
+        said = (record.getMessage().splitlines() or [""])[0]
+        if record.exc_info and record.exc_info[1] is not None:
+            said += f" ({record.exc_info[1]!r})".splitlines()[0]
+        record.msg, record.args, record.exc_info, record.exc_text = said, (), None, None
+        if self._left:
+            record.msg += f" [{self._left} lines like this left out]"
+        self._passed, self._left = self._passed + 1, 0
+        return True

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from service.auth import COOKIE, is_signed_in, is_standing, refuse_other_sites
+from service.auth import COOKIE, is_signed_in, refuse_other_sites, scope_of
 from service.dashboard.render import THEME_COOKIE, THEMES, page
 
 YEAR = 365 * 86_400
@@ -33,7 +33,7 @@ def session_pages() -> APIRouter:
     async def sign_in(request: Request) -> Response:
         form = await _form(request)
         key, wanted = form.get("key", "").strip(), _local(form.get("next", "/"))
-        if not is_standing(request.app.state.backend.catalog, key):
+        if scope_of(request.app.state.backend.catalog, key) is None:
             return page(request, "login.html", 401, wanted=wanted, refused=True)
         answer = RedirectResponse(wanted, 303)
         secure = request.url.scheme == "https"

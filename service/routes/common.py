@@ -24,6 +24,13 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 Number = Annotated[int, Path(ge=0, le=MAX_INTEGER)]
 NumberFilter = Annotated[int | None, Query(ge=0, le=MAX_INTEGER)]
 
+# How the description tells of a body that is streamed.
+BINARY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 # Of what never changes under its address.
 IMMUTABLE = "private, max-age=31536000, immutable"
 

@@ -11,6 +11,7 @@ from service import schemas
 from service.backend import Backend
 from service.events import job_events
 from service.pairs import pairs_page
+from service.requests import CheckedRoute
 from service.routes.common import (
     BackendDep,
     Cursor,
@@ -27,7 +28,7 @@ from tamis.errors import ConflictError, InputError, NotFoundError
 from tamis.store.catalog import cancel
 from tamis.store.schema import Curation, Dataset, new_id
 
-router = APIRouter(prefix="/curations", tags=["curations"])
+router = APIRouter(route_class=CheckedRoute, prefix="/curations", tags=["curations"])
 
 MIN_SAMPLES = 4
 

@@ -1,6 +1,7 @@
 """Data sets: create, upload, register a location, look at samples and quarantine."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,9 @@ from service import samples, schemas
 from service.archives import attempt, check_archive, discard, open_dataset, queue_archive
 from service.backend import Backend
 from service.events import job_events
+from service.requests import CheckedRoute
 from service.routes.common import (
+    BINARY,
     IMMUTABLE,
     BackendDep,
     Cursor,
@@ -28,12 +31,13 @@ from service.routes.common import (
     matches,
 )
 from service.views import dataset_view, found
-from tamis.errors import ConflictError, InputError
+from tamis.errors import BusyError, ConflictError, InputError, QuotaError
 from tamis.sources import resolved
-from tamis.store.quota import claim_room
+from tamis.store.garbage import collect_garbage, needed
+from tamis.store.quota import ROOM_HINT, claim_room, room_left
 from tamis.store.schema import Curation, Dataset, Upload, new_id
 
-router = APIRouter(prefix="/datasets", tags=["data sets"])
+router = APIRouter(route_class=CheckedRoute, prefix="/datasets", tags=["data sets"])
 
 
 @router.post("", status_code=201)
@@ -65,26 +69,33 @@ def get_dataset(dataset_id: str, backend: BackendDep) -> schemas.DatasetView:
 
 @router.delete("/{dataset_id}", status_code=204)
 def delete_dataset(dataset_id: str, backend: BackendDep) -> None:
-    """Forgets a data set that nothing was made of; cancels its ingest."""
+    """Forgets a data set of which no curation succeeded, waits or runs, and frees the objects that nothing else needs;
+    cancels its ingest. While jobs run, the objects are freed within an hour of their end."""
     with backend.catalog.session() as session:
         row = found(session, Dataset, dataset_id)
-        curations = session.scalar(sa.select(sa.func.count()).where(Curation.dataset_id == dataset_id))
+        of_it = Curation.dataset_id == dataset_id
+        without_result = Curation.state.in_(("failed", "cancelled"))
+        curations = session.scalar(sa.select(sa.func.count()).where(of_it, ~without_result))
         if curations:
             raise ConflictError(
                 f"{curations} curations were made of this data set.", "Their manifests refer to it; keep it."
             )
+        before = needed(session)
         upload_key = row.upload_key
         uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == dataset_id)).all()
         running = row.state in {"queued", "running"}
+        session.execute(sa.delete(Curation).where(of_it))
         session.delete(row)
     if running:
         backend.jobs.cancel("ingest", dataset_id, attempt(upload_key))
     discard(backend, upload_key)
     for upload in uploads:
         backend.uploads.discard(upload)
+    with suppress(BusyError):
+        collect_garbage(backend.catalog, backend.objects, last_of=before)
 
 
-@router.post("/{dataset_id}/archive", status_code=202)
+@router.post("/{dataset_id}/archive", status_code=202, openapi_extra=BINARY)
 async def upload_archive(
     dataset_id: str,
     request: Request,
@@ -95,14 +106,21 @@ async def upload_archive(
 
     Streamed to the store, never held whole."""
     expected = int(request.headers.get("content-length", "0"))
-    await run_in_threadpool(_must_take, backend, dataset_id, expected)
+    room = await run_in_threadpool(_must_take, backend, dataset_id, expected)
     upload_key = f"uploads/{new_id('up')}"
-    size, _ = await backend.objects.put_stream(upload_key, _body(request), limit=backend.settings.max_upload_bytes)
+    size, _ = await backend.objects.put_stream(
+        upload_key, _body(request, room), limit=backend.settings.max_upload_bytes
+    )
     return await run_in_threadpool(_uploaded, backend, dataset_id, upload_key, Path(name).name, size)
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
+async def _body(request: Request, room: int | None) -> AsyncIterator[bytes]:
+    """The body's bytes. Raises QuotaError at more than there is room for, which a body of untold length may have."""
+    size = 0
     async for chunk in request.stream():
+        size += len(chunk)
+        if room is not None and size > room:
+            raise QuotaError(f"There is room for {room} bytes, and the body has more.", ROOM_HINT)
         if chunk:
             yield chunk
 
@@ -155,10 +173,11 @@ def _checked_location(uri: str, roots: tuple[Path, ...]) -> tuple[str, str]:
     return path.as_uri(), path.name
 
 
-def _must_take(backend: Backend, dataset_id: str, size: int) -> None:
+def _must_take(backend: Backend, dataset_id: str, size: int) -> int | None:
     with backend.catalog.session() as session:
         open_dataset(session, dataset_id)
         claim_room(session, backend.settings.quota_bytes, size)
+        return room_left(session, backend.settings.quota_bytes)
 
 
 @router.get("/{dataset_id}/events")

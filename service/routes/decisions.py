@@ -6,12 +6,13 @@ from sqlalchemy.orm import Session
 
 from service import schemas
 from service.cursors import read_cursor, write_cursor
+from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, Limit, Number, NumberFilter
 from service.views import decision_view, decisions_query, found
 from tamis.errors import ConflictError, InputError
 from tamis.store.schema import Curation, Decision
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(route_class=CheckedRoute, tags=["decisions"])
 
 
 @router.post("/curations/{curation_id}/decisions", status_code=201)

@@ -12,15 +12,16 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.backend import Backend
-from service.routes.common import BackendDep
+from service.requests import CheckedRoute
+from service.routes.common import BINARY, BackendDep
 from service.views import found
 from tamis.errors import ConflictError, InputError
 from tamis.store.schema import Dataset, Embedding, new_id, now
 
-router = APIRouter(tags=["embeddings"])
+router = APIRouter(route_class=CheckedRoute, tags=["embeddings"])
 
 
-@router.post("/datasets/{dataset_id}/embeddings", status_code=201)
+@router.post("/datasets/{dataset_id}/embeddings", status_code=201, openapi_extra=BINARY)
 async def bring_embeddings(dataset_id: str, request: Request, backend: BackendDep) -> dict[str, Any]:
     """An .npy or Parquet file as the request's body: one row a sample, in the order of /samples."""
     await run_in_threadpool(_sample_count, backend, dataset_id)

@@ -9,13 +9,14 @@ from starlette.concurrency import run_in_threadpool
 
 from service import schemas
 from service.backend import Backend
-from service.routes.common import BackendDep, Cursor, Limit, list_page
+from service.requests import CheckedRoute
+from service.routes.common import BINARY, BackendDep, Cursor, Limit, list_page
 from service.views import encoder_view
 from tamis.encoders.names import encoder_place
 from tamis.errors import InputError
 from tamis.store.schema import StoredEncoder, new_id
 
-router = APIRouter(prefix="/encoders", tags=["encoders"])
+router = APIRouter(route_class=CheckedRoute, prefix="/encoders", tags=["encoders"])
 
 Architecture = Annotated[
     schemas.Text | None,
@@ -28,7 +29,7 @@ Architecture = Annotated[
 Name = Annotated[schemas.Text, Query(min_length=1, max_length=255, description="The file's name, for lists.")]
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, openapi_extra=BINARY)
 async def bring_encoder(
     request: Request, backend: BackendDep, architecture: Architecture = None, name: Name = "checkpoint"
 ) -> schemas.EncoderView:

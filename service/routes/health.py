@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from service.backend import Backend
@@ -21,7 +21,7 @@ def alive() -> dict[str, str]:
 
 @router.get("/readyz")
 def ready(request: Request, backend: BackendDep) -> Response:
-    """200 once the database and the object store answer; names what does not otherwise."""
+    """200 once the database and the object store take what is written; names what does not otherwise."""
     problems = {}
     try:
         with backend.catalog.session() as session:
@@ -29,14 +29,14 @@ def ready(request: Request, backend: BackendDep) -> Response:
     except Exception as error:  # whatever the driver raises means the same here
         problems["database"] = type(error).__name__
     try:
-        backend.objects.exists("ready")
+        backend.objects.put("ready", b"ok")
     except Exception as error:
         problems["objects"] = type(error).__name__
     body = {"status": "unavailable" if problems else "ok", **problems}
     return JSONResponse(body, 503 if problems else 200)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(backend: BackendDep) -> Response:
     return Response(_exposition(backend), media_type=CONTENT_TYPE_LATEST)
 

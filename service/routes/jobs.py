@@ -5,10 +5,11 @@ from fastapi.responses import StreamingResponse
 
 from service import schemas
 from service.events import all_job_events
+from service.requests import CheckedRoute
 from service.routes.common import BackendDep
 from service.views import job_views
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(route_class=CheckedRoute, prefix="/jobs", tags=["jobs"])
 
 
 @router.get("")

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from service import schemas
 from service.backend import Backend
 from service.events import job_events
+from service.requests import CheckedRoute
 from service.routes.common import (
     IMMUTABLE,
     BackendDep,
@@ -32,7 +33,7 @@ from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
 from tamis.store.objects import PART, Objects
 from tamis.store.schema import Curation, Manifest, new_id
 
-router = APIRouter(tags=["manifests"])
+router = APIRouter(route_class=CheckedRoute, tags=["manifests"])
 
 MEDIA_TYPES = {
     SAMPLES: "application/vnd.apache.parquet",

@@ -9,13 +9,14 @@ from sqlalchemy.orm import Session
 
 from service import schemas
 from service.events import job_events
+from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
 from service.views import found, training_view
 from tamis.errors import ConflictError
 from tamis.store.catalog import cancel
 from tamis.store.schema import Manifest, Metric, Training, new_id
 
-router = APIRouter(prefix="/trainings", tags=["trainings"])
+router = APIRouter(route_class=CheckedRoute, prefix="/trainings", tags=["trainings"])
 
 
 @router.post("", status_code=202)

@@ -12,13 +12,14 @@ from service import schemas, tus
 from service.archives import open_dataset
 from service.backend import Backend
 from service.receiving import receive
+from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
 from service.views import upload_view
 from tamis.errors import ConflictError, InputError, LimitError
 from tamis.store.quota import claim_room, is_unfinished
 from tamis.store.schema import Upload
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(route_class=CheckedRoute, tags=["uploads"])
 
 TUS = [Depends(tus.speaks_tus)]
 Whole = Annotated[str | None, Header(description="A whole number of bytes.")]
@@ -33,8 +34,8 @@ OfBody = Annotated[str | None, Header(description="`sha1` or `sha256`, a space, 
 BODY = {"requestBody": {"content": {tus.CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
-@router.options("/datasets/{dataset_id}/uploads", status_code=204)
-@router.options("/uploads/{upload_id}", status_code=204)
+@router.options("/datasets/{dataset_id}/uploads", status_code=204, include_in_schema=False)
+@router.options("/uploads/{upload_id}", status_code=204, include_in_schema=False)
 def describe_uploads(response: Response, backend: BackendDep) -> None:
     """What of tus this server speaks, and the largest upload it takes."""
     response.headers.update(tus.capabilities(backend.settings.max_upload_bytes))

@@ -64,15 +64,18 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def upload(self, source: str | Path, name: str, progress: Progress | None = None) -> dict[str, Any]:
+    def upload(
+        self, source: str | Path, name: str, progress: Progress | None = None, follow_links: bool = False
+    ) -> dict[str, Any]:
         """Creates a data set and sends a folder (packed as tar on the way) or an archive; returns the queued data set.
 
         What is larger than 8 MiB is sent in parts, through cut connections and restarts of the server. The same upload
         begun again, by another process too, goes on where the earlier one stopped.
 
         progress: called with bytes sent and bytes in all.
+        follow_links: whether files are sent that links of the folder name outside of it; they are refused otherwise.
         """
-        packed = pack(source)
+        packed = pack(source, follow_links)
         if packed.size <= PART:
             return self._send_at_once(packed, name, progress)
         sha256 = packed.sha256()

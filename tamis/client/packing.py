@@ -45,8 +45,11 @@ class Packed:
         return digest.hexdigest()
 
 
-def pack(source: str | Path) -> Packed:
-    """Prepares a folder (its files in sorted order, hidden ones left out) or one file for upload."""
+def pack(source: str | Path, follow_links: bool = False) -> Packed:
+    """Prepares a folder (its files in sorted order, hidden ones left out) or one file for upload.
+
+    follow_links: whether files that links of the folder name outside of it are sent too; else InputError names one.
+    """
     root = Path(source)
     if root.is_file():
         return Packed(root.name, root.stat().st_size, root, ())
@@ -59,9 +62,22 @@ def pack(source: str | Path) -> Packed:
     )
     if not names:
         raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
+    if not follow_links:
+        _refuse_links_out(root, names)
     members = tuple((root / name, _info(root / name, name)) for name in names)
     size = 2 * BLOCK + sum(len(info.tobuf(tarfile.PAX_FORMAT)) + info.size + -info.size % BLOCK for _, info in members)
     return Packed(f"{root.resolve().name}.tar", size, root, members)
+
+
+def _refuse_links_out(root: Path, names: list[str]) -> None:
+    inside = root.resolve()
+    for name in names:
+        target = (root / name).resolve()
+        if not target.is_relative_to(inside):
+            raise InputError(
+                f"{root / name} is a link to {target}, which is not in {root}.",
+                "--follow-links sends what such links lead to.",
+            )
 
 
 def _info(path: Path, name: str) -> tarfile.TarInfo:

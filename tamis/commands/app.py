@@ -35,6 +35,10 @@ COMMANDS = {
     Group("A server of your own", sort_key=3): {
         "server:serve": "Serves API and dashboard, with one worker beside it.",
         "server:worker": "Takes jobs from the queues, on this machine or another.",
+        "doctor:doctor": "Tries each part of the server whose data are here, and tells which does not work.",
+        "server:backup": "Copies catalogue and objects of the server whose data are here, while it runs.",
+        "server:restore": "Makes a data folder of a backup.",
+        "server:gc": "Removes stored objects that nothing needs any more, of the server whose data are here.",
         "server:keys": "Creates, lists and revokes API keys of the server whose data are here.",
     },
     ELSE: {

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from tamis.commands.groups import WHAT
 from tamis.commands.options import Id, Result, Server, number
 from tamis.commands.tables import print_facts, print_table
+from tamis.printable import printable
 
 datasets = App(name="datasets")
 curations = App(name="curations")
@@ -47,7 +48,7 @@ def show_dataset(id: Id, /, *, server: Server = Server()) -> Result:
         left_out = list(client.quarantine(id)) if dataset["quarantined"] else []
     print_facts(dataset)
     for row in left_out:
-        print(f"left out {row['name']}: {row['reason']}")
+        print(printable(f"left out {row['name']}: {row['reason']}"))
     return {**dataset, "quarantine": left_out}
 
 

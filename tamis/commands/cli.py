@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tamis.commands.threads import wait_asleep
 from tamis.errors import InputError, TamisError
+from tamis.printable import printable
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(as_json: bool, kind: str, message: str, status: int) -> int:
-    print(f"tamis: {message}", file=sys.stderr)
+    print(printable(f"tamis: {message}", keep="\n"), file=sys.stderr)
     if as_json:
         print(json.dumps({"error": {"type": kind, "message": message}}))
     return status

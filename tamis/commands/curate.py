@@ -19,6 +19,7 @@ from tamis.commands.options import (
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.stage import Quicker
 from tamis.commands.terminal import steps
+from tamis.printable import printable
 
 # What to offer who would rather have a rougher encoder sooner.
 FEW_STEPS, SMALL_IMAGES = 200, 24
@@ -73,7 +74,7 @@ def curate(
     if counts["equal_files"] or counts["near_duplicates"]:
         print(f"duplicates: {counts['equal_files']} by file, {counts['near_duplicates']} by similarity")
     for row in found["quarantine"]:
-        print(f"left out {row['name']}: {row['reason']}")
+        print(printable(f"left out {row['name']}: {row['reason']}"))
     size = found["cache_bytes"] / 1e6
     print(f"kept for the next time in {found['cache']}: {size:,.1f} MB; the folder may be removed")
     return dict(found)

@@ -41,6 +41,7 @@ def upload(
     /,
     *,
     name: Annotated[str, Parameter(help="Name of the data set.", group=WHAT)],
+    follow_links: Annotated[bool, flag("Send also what links of the folder name outside of it.", WHAT)] = False,
     curate: Annotated[bool, flag("Curate it too, as the settings below say, and wait for the result.", WHAT)] = False,
     out: Folder = None,
     encoding: Encoding = Encoding(),
@@ -68,7 +69,7 @@ def upload(
             if "://" in source:
                 dataset = client.register(source, name)
             else:
-                dataset = client.upload(source, name, progress=step(f"send {source}", in_bytes=True))
+                dataset = client.upload(source, name, step(f"send {source}", in_bytes=True), follow_links)
         work = "stores and curates" if curate else "stores"
         with steps(f"{server.server} {work} {dataset['id']}.", quiet=quiet, kept=STAYS) as step:
             found: dict[str, Any] = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))

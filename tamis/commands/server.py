@@ -1,7 +1,8 @@
-"""`tamis serve`, `worker` and `keys`: a server of one's own, and who may use it."""
+"""`tamis serve`, `worker`, `gc` and `keys`: a server of one's own, and who may use it."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -43,14 +44,61 @@ def worker(
     return None
 
 
+def gc(
+    *, dry_run: Annotated[bool, flag("Only tell what would be removed.", WHAT)] = False, data: Data = None
+) -> Result:
+    from tamis.store.catalog import open_catalog
+    from tamis.store.garbage import collect_garbage
+    from tamis.store.objects import open_objects
+
+    settings = _settings(data)
+    removed, freed = collect_garbage(open_catalog(settings), open_objects(settings), dry_run=dry_run)
+    print(f"{removed:,} objects of {freed / 1e6:,.1f} MB {'would be' if dry_run else 'were'} removed.")
+    return {"objects": removed, "bytes": freed, "dry_run": dry_run}
+
+
+def backup(
+    folder: Annotated[Path, Parameter(help="A new folder to copy to.", group=WHAT)], /, *, data: Data = None
+) -> Result:
+    from tamis.store.backup import back_up
+
+    count, size = back_up(_settings(data), folder)
+    print(f"{folder}: the catalogue and {count:,} objects of {size / 1e6:,.1f} MB")
+    return {"folder": str(folder), "objects": count, "bytes": size}
+
+
+def restore(
+    folder: Annotated[Path, Parameter(help="What `tamis backup` made.", group=WHAT)], /, *, data: Data = None
+) -> Result:
+    from tamis.store.backup import restore as restore_from
+
+    settings = _settings(data)
+    restore_from(settings, folder)
+    print(f"{settings.data} is as {folder}; jobs that ran go on once `tamis serve` does.")
+    return {"data": str(settings.data)}
+
+
 @keys.command
-def create(name: Annotated[str, Parameter(help="Whose it is.", group=WHAT)], /, *, data: Data = None) -> Result:
+def create(
+    name: Annotated[str, Parameter(help="Whose it is.", group=WHAT)],
+    /,
+    *,
+    scope: Annotated[
+        Literal["read", "write", "admin"],
+        Parameter(help="What it may: read; also send and start work; also delete data sets.", group=WHAT),
+    ] = "admin",
+    days: Annotated[
+        float | None, Parameter(help="It expires after so many; never if not given.", group=WHAT, validator=number(0))
+    ] = None,
+    data: Data = None,
+) -> Result:
     """Creates a key, which is shown once."""
     from service.auth import create_key
 
-    key_id, key = create_key(_catalog(data), name)
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    key_id, key = create_key(_catalog(data), name, scope, expires_at)
     print(f"{key_id}  {key}\nStore it now: it is not shown again.")
-    return {"id": key_id, "key": key}
+    return {"id": key_id, "key": key, "scope": scope, "expires_at": expires_at}
 
 
 @keys.command(name="list")
@@ -59,14 +107,29 @@ def list_(*, data: Data = None) -> Result:
     from service.auth import list_keys
 
     rows = [
-        {"id": row.id, "name": row.name, "prefix": row.prefix, "revoked": row.revoked_at is not None}
+        {
+            "id": row.id,
+            "name": row.name,
+            "prefix": row.prefix,
+            "scope": row.scope,
+            "revoked": row.revoked_at is not None,
+            "expires_at": row.expires_at,
+        }
         for row in list_keys(_catalog(data))
     ]
     print_table(
-        ["ID", "KEY", "STATE", "NAME"],
-        [(row["id"], f"{row['prefix']}...", "revoked" if row["revoked"] else "standing", row["name"]) for row in rows],
+        ["ID", "KEY", "MAY", "STATE", "NAME"],
+        [(row["id"], f"{row['prefix']}...", row["scope"], _state(row), row["name"]) for row in rows],
     )
     return {"keys": rows}
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["revoked"]:
+        return "revoked"
+    if row["expires_at"] is None:
+        return "standing"
+    return f"{'expires' if row['expires_at'] > datetime.now(UTC) else 'expired'} {row['expires_at']:%Y-%m-%d %H:%M}"
 
 
 @keys.command

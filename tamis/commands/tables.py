@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tamis.printable import printable
+
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints columns, each as wide as what is in it; numbers to the right."""
     right = [bool(rows) and isinstance(value, int) for value in (rows[0] if rows else headings)]
-    cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]
+    cells = [[f"{value:,}" if isinstance(value, int) else printable(str(value)) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     for line in (headings, *cells):
         padded = (
@@ -23,4 +25,4 @@ def print_facts(values: Mapping[str, Any], under: str = "") -> None:
         if isinstance(value, Mapping):
             print_facts(value, f"{under}{name} ")
         elif value not in (None, "", [], {}):
-            print(f"{under}{name}: {value}")
+            print(printable(f"{under}{name}: {value}"))

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from tamis.commands.stage import LONG_SECONDS, Quicker, Stage
+from tamis.printable import printable
 from tamis.progress import Progress, ignored, span
 
 EVERY_SECONDS = LONG_SECONDS
@@ -147,7 +148,7 @@ class _Lines:
     def _say(self, line: str) -> None:
         self._told = time.monotonic()
         with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _bars(plan: str, quicker: Quicker) -> Iterator[Step]:
         return table
 
     def step(title: str, in_bytes: bool = False) -> Progress:
-        stage = Stage(title, in_bytes, quicker)
+        stage = Stage(printable(title), in_bytes, quicker)
 
         def move(done: int, total: int) -> None:
             stage.move(done, total)
@@ -192,7 +193,7 @@ def _bars(plan: str, quicker: Quicker) -> Iterator[Step]:
         stages.append(stage)
         return move
 
-    console.print(plan)
+    console.print(printable(plan))
     # What a command prints goes where its output goes, which may be a file.
     with Live(get_renderable=picture, console=console, refresh_per_second=DRAWINGS_A_SECOND, redirect_stdout=False):
         yield step

@@ -47,6 +47,14 @@ def open_catalog(settings: Settings) -> Catalog:
     return Catalog(engine, sessionmaker(engine, expire_on_commit=False))
 
 
+def revision_and_time(catalog: Catalog) -> tuple[str, float]:
+    """The revision of the database's tables, and its clock in seconds since 1970."""
+    asked = "extract(epoch FROM now())" if catalog.engine.dialect.name == "postgresql" else "strftime('%s', 'now')"
+    with catalog.session() as session:
+        revision, moment = session.execute(sa.text(f"SELECT version_num, {asked} FROM alembic_version")).one()
+        return str(revision), float(moment)
+
+
 @sa.event.listens_for(sa.Engine, "connect")
 def _complete(connection: Any, _: Any) -> None:
     """Gives SQLite before 3.42 `unixepoch('subsec')`, seconds since 1970, in every engine: from Python 3.12 on the job
@@ -147,9 +155,15 @@ def page(
 
 def _read_cursor(cursor: str) -> str:
     try:
-        return str(json.loads(base64.urlsafe_b64decode(cursor.encode()))["after"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError("The cursor is not one this server gave.", "Start again without a cursor.") from error
+        after = json.loads(base64.urlsafe_b64decode(cursor.encode()))["after"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        after = None
+    # Ids are of printable ASCII, and numbers those of decisions.
+    if (type(after) is int and 0 <= after < 2**63) or (
+        isinstance(after, str) and after.isascii() and after.isprintable()
+    ):
+        return str(after)
+    raise InputError("The cursor is not one this server gave.", "Start again without a cursor.")
 
 
 def recall(session: Session, key: str, route: str, request_hash: str) -> str | None:

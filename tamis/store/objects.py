@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -129,6 +130,12 @@ class Objects:
         """Keys that begin with `prefix`, a path that ends at a `/`; sorted."""
         chunks = obstore.list(self._store, prefix.rstrip("/") or None)
         return sorted(meta["path"] for chunk in chunks for meta in chunk)
+
+    def stored(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+        """Key, size and time of the last write of what `list` names, as the store lists it."""
+        for chunk in obstore.list(self._store, prefix.rstrip("/") or None):
+            for meta in chunk:
+                yield meta["path"], meta["size"], meta["last_modified"]
 
     def unwritten(self, prefix: str) -> Sequence[Path]:
         """Files of writes below `prefix` that go on or were killed: no objects, and not listed. A bucket has none."""

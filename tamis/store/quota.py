@@ -8,6 +8,7 @@ from tamis.store.schema import Dataset, Upload, now
 
 # Any fixed number will do: it names the lock that keeps two requests from taking the same room.
 _ADVISORY_LOCK = 0x74616D71
+ROOM_HINT = "Delete data sets or unfinished uploads that are no longer needed, or raise TAMIS_QUOTA_BYTES."
 
 
 def is_unfinished() -> tuple["sa.ColumnElement[bool]", ...]:
@@ -22,15 +23,22 @@ def bytes_taken(session: Session) -> tuple[int, int]:
     return int(session.scalar(stored) or 0), int(session.scalar(unfinished) or 0)
 
 
-def claim_room(session: Session, quota: int | None, size: int) -> None:
+def room_left(session: Session, quota: int | None, but: str = "") -> int | None:
+    """Bytes that may still be stored, None without a quota. but: the id of a data set that does not count."""
+    if quota is None:
+        return None
+    own = session.scalar(sa.select(Dataset.bytes).where(Dataset.id == but)) or 0
+    return max(quota - sum(bytes_taken(session)) + own, 0)
+
+
+def claim_room(session: Session, quota: int | None, size: int, but: str = "") -> None:
     """Raises QuotaError unless `size` more bytes fit. Until the transaction ends, no other claims the same room."""
     if quota is None:
         return
     if session.get_bind().dialect.name == "postgresql":
         session.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-    left = max(quota - sum(bytes_taken(session)), 0)
-    if size > left:
+    left = room_left(session, quota, but)
+    if left is not None and size > left:
         raise QuotaError(
-            f"{size} bytes were to be stored, and {left} of the {quota} this server may hold are left.",
-            "Delete data sets or unfinished uploads that are no longer needed, or raise TAMIS_QUOTA_BYTES.",
+            f"{size} bytes were to be stored, and {left} of the {quota} this server may hold are left.", ROOM_HINT
         )

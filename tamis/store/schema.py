@@ -264,6 +264,8 @@ class ApiKey(Base):
     name: Mapped[str]
     hash: Mapped[str] = mapped_column(unique=True)
     prefix: Mapped[str]
+    scope: Mapped[str] = mapped_column(default="admin", server_default="admin")
+    expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("tamis", "service", "worker", "trainer", "migrations")
 # A room is a folder of the core or of the worker, or a whole package; each module of the hall is one by itself.
 SPLIT = ("tamis", "worker")
-HALL = {f"tamis.{name}" for name in ("errors", "version", "device", "checkpoint", "progress", "losses", "theory")}
+HALL = {
+    f"tamis.{name}"
+    for name in ("errors", "version", "device", "checkpoint", "printable", "progress", "losses", "theory")
+}
 # What a room may import beside itself and the hall.
 ARROWS: dict[str, set[str]] = {
     "tamis.settings": set(),

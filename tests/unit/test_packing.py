@@ -85,3 +85,14 @@ def test_a_refused_upload_is_no_lost_answer(tmp_path: Path) -> None:
         ):
             client.upload(tmp_path, "refused")
         server.shutdown()
+
+
+def test_a_link_out_of_the_folder_is_sent_only_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "private").write_bytes(b"secret")
+    photos = write_folder(tmp_path / "photos", (("1.png", b"x"),))
+    (photos / "inside.png").symlink_to("1.png")
+    assert [path.name for path, _ in pack(photos).members] == ["1.png", "inside.png"]
+    (photos / "2.png").symlink_to(tmp_path / "private")
+    with pytest.raises(InputError, match=r"2\.png is a link to .*private.*--follow-links"):
+        pack(photos)
+    assert b"secret" in b"".join(pack(photos, follow_links=True).chunks())

@@ -258,3 +258,15 @@ def test_static_files_are_named_by_their_content(client: Any) -> None:
     assert first.headers["content-type"].startswith("text/javascript")
     assert client.get("/static/app.js", headers={"if-none-match": first.headers["etag"]}).status_code == 304
     assert client.get("/static/jobs.js").headers["etag"] != first.headers["etag"]
+
+
+def test_a_server_that_cannot_store_is_not_ready(client: Any) -> None:
+    assert client.get("/readyz").json() == {"status": "ok"}
+    folder = backend_of(client).objects.local_path("ready")
+    assert folder is not None
+    folder.unlink()
+    folder.mkdir()
+    (folder / "in-the-way").touch()
+    answer = client.get("/readyz")
+    assert (answer.status_code, list(answer.json())) == (503, ["status", "objects"])
+    assert client.get("/healthz").status_code == 200

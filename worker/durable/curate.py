@@ -12,14 +12,14 @@ from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import SCAN_QUEUE, workflow_id
 from tamis.store.leases import live_workers
 from worker.durable.embed import asked_of, embed_blends, embed_dataset
-from worker.durable.runtime import reported, runtime, stages, step, stored_dataset, throttled
+from worker.durable.runtime import reported, runtime, stages, step, stored_dataset, throttled, workflow
 from worker.steps import curate as steps
 
 # A part is worth a worker of its own if it takes so long: every part reads the embeddings, and what it found is stored.
 PART_SECONDS = 60.0
 
 
-@DBOS.workflow(name="curation")
+@workflow("curation")
 def run_curation(curation_id: str) -> None:
     with reported(schema.Curation, curation_id):
         embedding_id = embed_dataset(curation_id)
@@ -59,7 +59,7 @@ def _enqueue_part(queue: str, curation_id: str, embedding_id: str, part: int, pa
         return DBOS.enqueue_workflow(queue, run_part, curation_id, embedding_id, part, parts)
 
 
-@DBOS.workflow(name="scan")
+@workflow("scan")
 def run_part(curation_id: str, embedding_id: str, part: int, parts: int) -> None:
     compare(curation_id, embedding_id, part, parts)
 

@@ -9,7 +9,7 @@ from tamis.encoders.names import encoder_place, parse_encoder
 from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Dataset, Embedding, Shard, new_id
-from worker.durable.runtime import reporter, runtime, shard_ref, stages, step, stored_dataset
+from worker.durable.runtime import reporter, runtime, shard_ref, stages, step, stored_dataset, workflow
 from worker.steps import embed as steps
 from worker.steps.encoder import loaded, store_loaded, store_trained
 from worker.steps.request import Request, request_from
@@ -77,7 +77,7 @@ def list_shards(curation_id: str) -> list[int]:
         return list(session.scalars(ordinals))
 
 
-@DBOS.workflow(name="encoder")
+@workflow("encoder")
 def make_encoder(curation_id: str) -> str:
     return load_or_train(curation_id)
 
@@ -94,7 +94,7 @@ def load_or_train(curation_id: str) -> str:
     return store_trained(place, stored_dataset(dataset_id), request, checkpoint, tell)
 
 
-@DBOS.workflow(name="features")
+@workflow("features")
 def embed_shard(curation_id: str, encoder_key: str, ordinal: int) -> str:
     return embed_and_store(curation_id, encoder_key, ordinal)
 
@@ -110,7 +110,7 @@ def embed_and_store(curation_id: str, encoder_key: str, ordinal: int) -> str:
     return steps.embed_shard(runtime().place, encoder_key, request, shard, total, progress)
 
 
-@DBOS.workflow(name="blends")
+@workflow("blends")
 def make_blends(curation_id: str, encoder_key: str) -> str:
     return blend_and_store(curation_id, encoder_key)
 

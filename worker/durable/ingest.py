@@ -4,16 +4,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
-from dbos import DBOS
 
 from tamis.settings import Settings
 from tamis.sources import BUCKET, Source, open_source
+from tamis.store.quota import claim_room, room_left
 from tamis.store.schema import Dataset, Shard
-from worker.durable.runtime import reported, reporter, runtime, step
+from worker.durable.runtime import reported, reporter, runtime, step, workflow
 from worker.steps.ingest import Stored, store_source
 
 
-@DBOS.workflow(name="ingest")
+@workflow("ingest")
 def ingest_dataset(dataset_id: str) -> None:
     with reported(Dataset, dataset_id):
         store_samples(dataset_id)
@@ -28,13 +28,14 @@ def store_samples(dataset_id: str) -> None:
         if row.index_key is not None:
             return
         upload_key, upload_name, source_uri = row.upload_key, row.upload_name, row.source_uri
+        room = room_left(session, run.settings.quota_bytes, but=dataset_id)
     progress = reporter(Dataset, dataset_id, "ingest", "reading, checking and hashing images")
     if source_uri is not None:
-        stored = store_source(run.place, _located(source_uri, run.settings), progress=progress)
+        stored = store_source(run.place, _located(source_uri, run.settings), progress=progress, room=room)
     else:
         assert upload_key is not None
         with run.objects.open(upload_key) as file:
-            stored = store_source(run.place, open_source(file, name=upload_name), progress=progress)
+            stored = store_source(run.place, open_source(file, name=upload_name), progress=progress, room=room)
     _publish(dataset_id, stored)
 
 
@@ -49,6 +50,7 @@ def _publish(dataset_id: str, stored: Stored) -> None:
     """Records the data set and marks it succeeded, in one transaction."""
     with runtime().catalog.session() as session:
         row = session.get_one(Dataset, dataset_id, with_for_update=True)
+        claim_room(session, runtime().settings.quota_bytes, stored.bytes, but=dataset_id)
         session.execute(sa.delete(Shard).where(Shard.dataset_id == dataset_id))
         session.add_all(
             Shard(

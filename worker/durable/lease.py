@@ -1,7 +1,8 @@
 """How the jobs of a worker that never comes back are finished by another.
 
 DBOS resumes a workflow only under the executor id that began it. So each worker keeps a lease row fresh, and any worker
-that sees an expired lease claims it (one winner) and puts what that executor held back on its queues.
+that sees an expired lease claims it (one winner) and puts what that executor held back on its queues. It does the same
+with what it holds itself and does not run, which an outage left.
 """
 
 import logging
@@ -9,8 +10,10 @@ import os
 import secrets
 import socket
 import threading
+import time
 
 from tamis.store.leases import claim_lease, drop_lease, expire_missing, expired_leases, renew_lease, take_lease
+from tamis.store.outages import outage_of
 from worker.durable.runtime import Runtime
 
 log = logging.getLogger("tamis.worker")
@@ -21,11 +24,13 @@ class LeaseKeeper(threading.Thread):
 
     def __init__(self, runtime: Runtime, executor_id: str, queues: tuple[str, ...]) -> None:
         super().__init__(name="lease", daemon=True)
-        self._catalog, self._jobs = runtime.catalog, runtime.jobs
+        self._catalog, self._jobs, self._running = runtime.catalog, runtime.jobs, runtime.running
         self._seconds = runtime.settings.lease_seconds
         self._executor_id = executor_id
         # Tells this process from an earlier or later one of the same executor id.
         self._holder = secrets.token_hex(8)
+        # When what this worker holds was first seen not to run here.
+        self._idle_since: dict[str, float] = {}
         self._stopped = threading.Event()
         take_lease(
             self._catalog,
@@ -38,20 +43,32 @@ class LeaseKeeper(threading.Thread):
         )
 
     def run(self) -> None:
+        away = False
         while not self._stopped.wait(self._seconds / 3):
             try:
                 self._renew()
                 self._adopt()
-            except Exception:
-                # A database that is away for a moment must not end the worker.
-                log.exception("could not renew the lease of %s", self._executor_id)
+                self._resume_idle()
+                if away:
+                    log.info("the lease of %s is renewed again", self._executor_id)
+                away = False
+            except Exception as problem:
+                # A database that is away for a while must not end the worker.
+                if not away:
+                    why = outage_of(problem) or repr(problem)
+                    log.warning("could not renew the lease of %s, and tries on: %s", self._executor_id, why)
+                away = True
 
     def stop(self) -> None:
         """Gives the lease up; jobs still held are left for whoever adopts or restarts them."""
         self._stopped.set()
         self.join()
-        if not self._jobs.interrupted(self._executor_id):
-            drop_lease(self._catalog, self._executor_id, self._holder)
+        try:
+            if not self._jobs.interrupted(self._executor_id):
+                drop_lease(self._catalog, self._executor_id, self._holder)
+        except Exception as problem:
+            # It expires.
+            log.warning("could not give the lease of %s up: %s", self._executor_id, outage_of(problem) or repr(problem))
 
     def _renew(self) -> None:
         if not renew_lease(self._catalog, self._executor_id, self._holder, self._seconds):
@@ -69,3 +86,15 @@ class LeaseKeeper(threading.Thread):
                 log.warning("adopting %s, which %s left", workflow, executor_id)
                 self._jobs.resume(workflow, queue)
             drop_lease(self._catalog, executor_id, self._holder)
+
+    def _resume_idle(self) -> None:
+        """Puts back what this worker has held for the time of a lease without running it."""
+        held = dict(self._jobs.interrupted(self._executor_id))
+        idle = held.keys() - set(self._running)
+        now = time.monotonic()
+        self._idle_since = {workflow: self._idle_since.get(workflow, now) for workflow in idle}
+        for workflow, since in list(self._idle_since.items()):
+            if now - since >= self._seconds:
+                log.warning("going on with %s, which an outage cut off", workflow)
+                self._jobs.resume(workflow, held[workflow])
+                del self._idle_since[workflow]

@@ -4,17 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS
 
 from tamis.store.schema import Curation, Decision, Embedding, Manifest
-from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset
+from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset, workflow
 from worker.steps.encoder import describe_encoder
 from worker.steps.manifest import Treatment, make_manifest, store_manifest
 from worker.steps.place import Place
 from worker.steps.request import Request, request_from
 
 
-@DBOS.workflow(name="manifest")
+@workflow("manifest")
 def run_manifest(manifest_id: str) -> None:
     with reported(Manifest, manifest_id):
         write_manifest(manifest_id)

@@ -1,10 +1,11 @@
 """What every job needs: the settings, the catalogue, a place for its steps, and a way to report to its row."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -18,7 +19,9 @@ from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
 from tamis.store.jobs import Jobs, open_jobs
 from tamis.store.objects import Objects, open_objects
+from tamis.store.outages import outage_of
 from tamis.store.schema import Dataset, Job, Shard
+from worker.durable.outages import wait_out
 from worker.steps.ingest import Stored
 from worker.steps.place import Place, Stage
 
@@ -32,25 +35,61 @@ R = TypeVar("R")
 
 
 def step(function: Callable[P, R]) -> Callable[P, R]:
-    """A durable step: its result is kept, so a resumed job passes over it. What may be a fault of the moment (database,
-    store, memory) is tried again; what the user or the data caused is not."""
+    """A durable step, whose first argument is the id of its job's row: its result is kept, so a resumed job passes over
+    it. It waits until an outage is over. What may be another fault of the moment, such as of memory, is tried again;
+    what the user or the data caused is not."""
+
+    @functools.wraps(function)
+    def patient(*args: P.args, **kwargs: P.kwargs) -> R:
+        return wait_out(runtime().catalog, str(args[0]), lambda: function(*args, **kwargs))
+
     decorated: Callable[[Callable[P, R]], Callable[P, R]] = DBOS.step(
         retries_allowed=True,
         max_attempts=ATTEMPTS,
         should_retry=lambda problem: not isinstance(problem, TamisError),
     )
-    return decorated(function)
+    return decorated(patient)
+
+
+def workflow(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A durable job, of which this process knows that it runs it.
+
+    An outage that the job engine met, such as when it kept a step's result, ends this run and not the job: the worker
+    sees that it holds what it does not run, and begins it again.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            workflow_id, running = str(DBOS.workflow_id), runtime().running
+            running.append(workflow_id)
+            try:
+                return function(*args, **kwargs)
+            except Exception as problem:
+                cause = outage_of(problem)
+                if cause is None:
+                    raise
+                log.warning("%s was cut off: %s", workflow_id, cause)
+                raise dbos_error.DBOSWorkflowConflictIDError(workflow_id) from problem
+            finally:
+                running.remove(workflow_id)
+
+        decorated: Callable[P, R] = DBOS.workflow(name=name)(run)
+        return decorated
+
+    return decorate
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One worker process's handles."""
+    """One worker process's handles. running: the ids of the workflows that it runs now."""
 
     settings: Settings
     catalog: Catalog
     objects: Objects
     place: Place
     jobs: Jobs
+    running: list[str] = field(default_factory=list)
 
 
 _runtime: Runtime | None = None
@@ -80,7 +119,7 @@ def reported(model: type[Job], row_id: str) -> Iterator[None]:
     """
     catalog = runtime().catalog
     try:
-        advance(catalog, model, row_id, state="running")
+        wait_out(catalog, row_id, lambda: advance(catalog, model, row_id, state="running"))
         yield
     except (CancelledError, dbos_error.DBOSWorkflowCancelledError, dbos_error.DBOSAwaitedWorkflowCancelledError):
         log.info("%s was cancelled", row_id)
@@ -89,6 +128,8 @@ def reported(model: type[Job], row_id: str) -> Iterator[None]:
         _fail(catalog, model, row_id, str(problem))
         raise
     except Exception as problem:
+        if outage_of(problem) is not None:
+            raise
         log.exception("%s failed", row_id)
         _fail(catalog, model, row_id, f"Internal error: {problem!r}. The worker's log has the traceback.")
         raise
@@ -96,7 +137,7 @@ def reported(model: type[Job], row_id: str) -> Iterator[None]:
 
 def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
     try:
-        advance(catalog, model, row_id, state="failed", error=cause)
+        wait_out(catalog, row_id, lambda: advance(catalog, model, row_id, state="failed", error=cause))
     except CancelledError:
         log.info("%s failed after it was cancelled: %s", row_id, cause)
 

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from dbos import DBOS
-
 from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Manifest, Metric, Training
-from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset
+from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset, workflow
 from worker.steps import train as steps
 
 
-@DBOS.workflow(name="training")
+@workflow("training")
 def run_training(training_id: str) -> None:
     with reported(Training, training_id):
         train(training_id)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tamis.errors import QuotaError
 from tamis.ingest.shards import ShardRef, ingest
 from tamis.progress import Progress
 from tamis.sources import Source
@@ -32,10 +33,32 @@ class Stored:
     shards: tuple[ShardRef, ...]
 
 
-def store_source(place: Place, source: Source, *, in_place: bool = False, progress: Progress | None = None) -> Stored:
-    """Checks, hashes and stores every image; see `ingest`. in_place: files that stay where they are are not copied."""
+def store_source(
+    place: Place,
+    source: Source,
+    *,
+    in_place: bool = False,
+    progress: Progress | None = None,
+    room: int | None = None,
+) -> Stored:
+    """Checks, hashes and stores every image; see `ingest`. in_place: files that stay where they are are not copied.
+
+    Raises QuotaError when shards and thumbnails take more than `room` bytes.
+    """
+    taken = 0
+
+    def put(key: str, data: bytes) -> bool:
+        nonlocal taken
+        taken += len(data)
+        if room is not None and taken > room:
+            raise QuotaError(
+                f"The images take more than the {room} bytes that are left on this server.",
+                "Delete data sets that are no longer needed, or raise TAMIS_QUOTA_BYTES.",
+            )
+        return place.objects.put_if_absent(key, data)
+
     with place.scratch() as folder:
-        found = ingest(source, place.objects.put_if_absent, progress, in_place=in_place, folder=folder)
+        found = ingest(source, put, progress, in_place=in_place, folder=folder)
         return Stored(
             found.fingerprint,
             found.index.num_rows,
