@@ -22,6 +22,12 @@ def seconds(work: Callable[[], Any], repeats: int = 1) -> float:
     return min(_timed(work) for _ in range(repeats))
 
 
+def wait_for(device: torch.device) -> None:
+    """Until what was asked of it is done: a GPU is not waited for otherwise."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def product_peak(dtype: torch.dtype, size: int = 4096, repeats: int = 5) -> float:
     """Operations a second of one large square matrix product, a multiplication and an addition counting as two."""
     left = torch.randn(size, size).to(dtype)

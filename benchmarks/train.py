@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from benchmarks.measure import machine, seconds
+from benchmarks.loss import made_band
+from benchmarks.measure import machine, seconds, wait_for
 from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.spec import EncoderSpec
-from trainer.flags import Curated, Flags
+from trainer.flags import Flags
 from trainer.frameworks.simclr import SimCLR
 from trainer.recipe import Recipe
 
@@ -49,16 +50,14 @@ def run(device: str = "auto", batch_size: int = Recipe.batch_size) -> Iterator[t
 
 def _step(spec: EncoderSpec, recipe: Recipe, device: torch.device, pixels: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Seconds of a step, and the ratio of one with flags to it: the median over turns."""
-    rows = np.random.default_rng(0).standard_normal((len(pixels), 64))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    kinds: list[Flags | None] = [None, Curated(rows.astype(np.float16), -0.2, 0.15, 0.0, 0.5)]
+    kinds: list[Flags | None] = [None, made_band(len(pixels))]
     learners = [SimCLR(spec, recipe, device, WARM + TURNS * STEPS, flags) for flags in kinds]
 
     def steps(learner: SimCLR, first: int, count: int) -> None:
         for step in range(first, first + count):
             drawn = np.random.default_rng(step).permutation(len(pixels))[: recipe.batch_size]
             learner.learn(step, pixels[drawn], drawn)
-        _wait(device)
+        wait_for(device)
 
     for learner in learners:
         steps(learner, 1, WARM)
@@ -81,7 +80,7 @@ def _alone(spec: EncoderSpec, batch_size: int, device: torch.device) -> float:
             with repeatable_convolutions(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
                 loss = encoder(views).square().mean()
             loss.backward()
-        _wait(device)
+        wait_for(device)
 
     passes(WARM)
     return seconds(lambda: passes(STEPS)) / STEPS
@@ -108,7 +107,7 @@ def _lightly(spec: EncoderSpec, batch_size: int, device: torch.device, pixels: n
                 optimiser.zero_grad()
                 loss(*projected.chunk(2)).backward()
                 optimiser.step()
-            _wait(device)
+            wait_for(device)
 
         taken: list[float] = []
         for workers in WORKERS:
@@ -130,8 +129,3 @@ class _Images(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, row: int) -> Any:
         return self._views(self._images[row])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Small real image sets for tests: scikit-learn's handwritten digits as PNG files."""
+"""Small image sets for tests: scikit-learn's handwritten digits as PNG files, and noise as pixels."""
 
 import io
 import tarfile
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from trainer.data import ImageSet
 
 
 @cache
@@ -28,6 +30,12 @@ def digit_embeddings(count: int = 1797) -> npt.NDArray[np.float32]:
     """The pixels themselves, in the order of `digit_files`: embeddings a user might bring."""
     data = load_digits().data.astype(np.float32)
     return np.stack([data[int(Path(name).stem)] for name, _ in digit_files(count)])
+
+
+def noise(count: int) -> ImageSet:
+    """Images of 16 x 16 random pixels, always the same."""
+    pixels = np.random.default_rng(count).integers(0, 256, (count, 3, 16, 16), np.uint8)
+    return ImageSet(pixels, tuple(f"{number}.png" for number in range(count)))
 
 
 def write_tar(path: Path, files: tuple[tuple[str, bytes], ...]) -> Path:

@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,13 +64,17 @@ def read_augmentation(file: str | Path) -> Augmentation:
     readers = {".toml": tomllib.loads, ".json": json.loads}
     if path.suffix not in readers:
         raise InputError(f"{path} is neither TOML nor JSON.", "Name a file that ends in .toml or .json.")
+    return as_augmentation(parsed(path, readers[path.suffix], "augmentations"))
+
+
+def parsed(path: Path, reader: Callable[[str], Any], what: str) -> Any:
+    """What a reader makes of a file's text. what: it is the file of. Raises InputError where there is no such text."""
     try:
-        given: Any = readers[path.suffix](path.read_text(encoding="utf-8"))
+        return reader(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).", "Give the file of the augmentations.") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}).", f"Give the file of the {what}.") from error
     except ValueError as error:
         raise InputError(f"{path} does not parse ({error}).", "Correct it there.") from error
-    return as_augmentation(given)
 
 
 def as_augmentation(given: Any) -> Augmentation:

@@ -14,6 +14,7 @@ import numpy as np
 from tamis.checkpoint import FileCheckpoint
 from tamis.device import resolve_device
 from tamis.encoders.encoder import Encoder, fingerprint
+from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec, choose_spec
 from tamis.errors import InputError
 from tamis.manifest import Manifest, read_manifest
@@ -118,8 +119,9 @@ class _Own:
     device: str
 
     def probed(self, encoder: Encoder) -> Probe:
-        own = self.images.embedded(encoder, self.device)
-        test = own.pick(self.tested) if self.test is None else self.test.embedded(encoder, self.device)
+        embedder = Embedder.of(encoder, self.device)
+        own = self.images.embedded(embedder)
+        test = own.pick(self.tested) if self.test is None else self.test.embedded(embedder)
         found = probe(own.pick(~self.tested), test, self.device)
         assert found is not None, "the labels were checked"
         return found

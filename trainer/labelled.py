@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tamis.encoders.encoder import Encoder
-from tamis.encoders.inference import embed
+from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 from tamis.ingest.images import decode
@@ -32,8 +32,8 @@ class LabelledImages:
     labels: list[str | None]
     sha256: list[str]
 
-    def embedded(self, encoder: Encoder, device: str = "auto") -> Labelled:
-        return Labelled(embed(encoder, self.pixels, device), self.labels, self.sha256)
+    def embedded(self, embedder: Embedder) -> Labelled:
+        return Labelled(embedder.of_pixels(self.pixels), self.labels, self.sha256)
 
 
 def embed_source(
@@ -44,14 +44,15 @@ def embed_source(
     progress(done, total) counts files; total is 0 where the source does not know. Raises InputError for what is no
     source, and when no image is left.
     """
+    embedder = Embedder.of(encoder, device)
     blocks, skipped = _blocks(source, encoder.spec, progress)
-    found = [block.embedded(encoder, device) for block in blocks]
+    found = [block.embedded(embedder) for block in blocks]
     whole = Labelled(
         np.concatenate([block.features for block in found]),
         [label for block in found for label in block.labels],
         [digest for block in found for digest in block.sha256],
     )
-    return whole, sum(skipped)
+    return whole, len(skipped)
 
 
 def decode_source(source: str | Path, spec: EncoderSpec, folder: Path, progress: Progress = ignored) -> LabelledImages:
@@ -70,19 +71,20 @@ def decode_source(source: str | Path, spec: EncoderSpec, folder: Path, progress:
         return LabelledImages(np.memmap(file, np.uint8, "r", shape=shape), labels, sha256)
 
 
-def _blocks(source: str | Path, spec: EncoderSpec, progress: Progress) -> tuple[Iterator[LabelledImages], list[bool]]:
-    """Up to BLOCK images at a time; and, as far as they are taken, of each file whether it is left out."""
+def _blocks(source: str | Path, spec: EncoderSpec, progress: Progress) -> tuple[Iterator[LabelledImages], list[str]]:
+    """Up to BLOCK images at a time; and, as far as they are taken, the names of the files that are none."""
     entries = open_source(source)
-    skipped: list[bool] = []
+    skipped: list[str] = []
 
     def images() -> Iterator[tuple[npt.NDArray[np.uint8], str | None, str]]:
+        done = 0
         for done, entry in enumerate(entries, 1):
-            image = None if isinstance(entry, Refused) else decoded(entry.data)
-            skipped.append(image is None)
-            if image is not None and not isinstance(entry, Refused):
+            if isinstance(entry, Refused) or (image := decoded(entry.data)) is None:
+                skipped.append(entry.name if isinstance(entry, Refused) else entry.sample_id)
+            else:
                 yield spec.pixels(image), entry.label, hashlib.sha256(entry.data).hexdigest()
             progress(done, entries.total or 0)
-        if all(skipped):
+        if done == len(skipped):
             raise InputError(f"{source} holds no image that can be decoded.", "Give a folder or archive of images.")
 
     def blocks() -> Iterator[LabelledImages]:

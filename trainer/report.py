@@ -19,7 +19,7 @@ TITLES = {
 JUDGED = {"linear": "Linear probe", "nearest": "20 nearest neighbours"}
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
+def verdicts(rows: Rows, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
     """By arm and by measure, of the linear probe and of the neighbours; controls and baselines have none."""
     scores = {measure: scores_of(rows, arms, measure) for measure in JUDGED}
     judged = [arm.name for arm in arms if arm.strategy and not arm.control]
@@ -27,7 +27,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]], arms: Sequence[Arm]) -> dict[str
 
 
 def report(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     arms: Sequence[Arm],
     settings: Mapping[str, Any],
     source: str,
@@ -70,23 +70,6 @@ def report(
     return lines
 
 
-def _table(first: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    head = [first, *(TITLES[measure] for measure in MEASURES)]
-    return [
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join([name, *cells])} |" for name, cells in rows),
-    ]
-
-
-def _means(scores: Mapping[str, Scores], name: str) -> list[str]:
-    return [f"{sum(each := scores[measure].by_arm[name]) / len(each):.1f}" for measure in MEASURES]
-
-
-def _gains(scores: Mapping[str, Scores], name: str) -> list[str]:
-    return [told(scores[measure].gain(name)) for measure in MEASURES]
-
-
 def sweep_table(name: str, found: Mapping[float, Rows], baseline: Rows) -> list[str]:
     """Markdown. found: the rows of the runs at each value of a sweep. baseline: those that all are compared with."""
     sweep = SWEEPS[name]
@@ -106,3 +89,20 @@ def sweep_table(name: str, found: Mapping[float, Rows], baseline: Rows) -> list[
         "",
         f"![Differences by {sweep.title}]({name}.svg)",
     ]
+
+
+def _table(first: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    head = [first, *(TITLES[measure] for measure in MEASURES)]
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join([name, *cells])} |" for name, cells in rows),
+    ]
+
+
+def _means(scores: Mapping[str, Scores], name: str) -> list[str]:
+    return [f"{sum(each := scores[measure].by_arm[name]) / len(each):.1f}" for measure in MEASURES]
+
+
+def _gains(scores: Mapping[str, Scores], name: str) -> list[str]:
+    return [told(scores[measure].gain(name)) for measure in MEASURES]

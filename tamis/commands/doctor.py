@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tamis.commands.options import Data, Result
+from tamis.commands.options import Data, Result, settings_at
 from tamis.errors import ConflictError
 from tamis.printable import printable
+from tamis.version import __version__
 
 GIB = 2**30
 # Room below which a curation of a usual data set may not end.
@@ -18,9 +19,7 @@ CLOCK_SECONDS = 5.0
 
 
 def doctor(*, data: Data = None) -> Result:
-    from tamis.settings import load_settings
-
-    settings = load_settings(**({} if data is None else {"data": data}))
+    settings = settings_at(data)
     told, failed = {}, []
     for name, check in _checks(settings):
         try:
@@ -49,7 +48,7 @@ def _versions() -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     libraries = ("torch", "faiss-cpu", "faiss-gpu", "dbos", "sqlalchemy", "fastapi", "obstore", "pyarrow")
     installed = (f"{name} {version(name)}" for name in libraries if _is_installed(name))
-    return ", ".join([f"Tamis {version('tamis')}", f"Python {python}", *installed])
+    return ", ".join([f"Tamis {__version__}", f"Python {python}", *installed])
 
 
 def _is_installed(name: str) -> bool:

@@ -111,9 +111,10 @@ def experiment(
         mixed_rows = work.mixed(source, out / "mixed", shares, test)
         lines = [*report(rows, plan, found.settings, source), *(mixed_table(mixed_rows) if shares else ())]
         plot(rows, plan, out)
+        own_baseline = scores_of(rows, plan, "linear").own_baseline
+        same = [row for row in rows if row["arm"] == own_baseline]
         for name, values in sweeps.items():
             swept = {value: work.swept(source, out / "sweeps", name, value, test) for value in values}
-            same = [row for row in rows if row["arm"] == scores_of(rows, plan, "linear").own_baseline]
             lines += ["", *sweep_table(name, swept, same)]
             plot_sweep(name, swept, same, out)
         (out / "report.md").write_text("\n".join(lines) + "\n")

@@ -12,11 +12,11 @@ from cyclopts.validators import Number
 from tamis.commands.groups import DIFFICULTY, ENCODER, MANIFEST, ON_SERVER, RUNNING, TRAINING, WHAT
 from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation, check_selection
 from tamis.device import check_device
-from tamis.encoders.names import ARCHITECTURES, MAX_VIEWS, MIN_SIZE, check_spec, encoder_forms, parse_encoder
+from tamis.encoders.names import ARCHITECTURES, MAX_VIEWS, check_network, encoder_forms, parse_encoder
 from tamis.errors import InputError
 from trainer.augmentation import read_augmentation
 from trainer.recipe import FlagSource, Loss, Method, Recipe, check_flag_source
-from trainer.recipes import OWN, Taught, over, taught
+from trainer.recipes import OWN, Taught, taught
 
 Result: TypeAlias = dict[str, Any] | None
 
@@ -151,7 +151,7 @@ class Encoding:
         known_there = server and re.fullmatch("[0-9a-f]{64}", asked.file)
         if asked.file and not known_there and not Path(asked.file).is_file():
             raise InputError(f"There is no file {asked.file}.", f"Give the file that {asked.kind} is to take.")
-        _judge_network(self.architecture, self.image_size, self.views)
+        check_network(self.architecture, self.image_size, self.views)
         Recipe(epochs=self.epochs, steps=self.steps)
 
 
@@ -226,7 +226,7 @@ class Lesson:
         typed = {name: getattr(self, name) for name in OF_LESSON}
         if self.augmentations is not None:
             typed["augmentation"] = read_augmentation(self.augmentations)
-        return taught(over(typed, self.recipe))
+        return taught(typed, self.recipe)
 
 
 @Parameter(name="*", group=TRAINING)
@@ -267,7 +267,8 @@ class Server:
         return Client(self.server, self.api_key)
 
 
-def _judge_network(architecture: str, image_size: int | Auto, views: int = 1) -> None:
-    check_spec(
-        "small" if architecture == "auto" else architecture, MIN_SIZE if image_size == "auto" else image_size, views
-    )
+def settings_at(data: Path | None, **overrides: Any) -> Any:
+    """The settings of a server, with its folder where one is typed."""
+    from tamis.settings import load_settings
+
+    return load_settings(**({} if data is None else {"data": data}), **overrides)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from tamis.commands.groups import WHAT
-from tamis.commands.options import Data, Result, flag, number
+from tamis.commands.options import Data, Result, flag, number, settings_at
 from tamis.commands.tables import print_table
 
 keys = App(name="keys")
@@ -25,7 +25,7 @@ def serve(
 ) -> Result:
     from service.main import serve as serve_until_ended
 
-    serve_until_ended(_settings(data), host=host, port=port, with_worker=not no_worker, reload=reload)
+    serve_until_ended(settings_at(data), host=host, port=port, with_worker=not no_worker, reload=reload)
     return None
 
 
@@ -40,7 +40,7 @@ def worker(
 ) -> Result:
     from worker.durable.main import run_worker
 
-    run_worker(_settings(data, **({"worker_id": id} if id else {})), queues.split(","), parent=parent)
+    run_worker(settings_at(data, **({"worker_id": id} if id else {})), queues.split(","), parent=parent)
     return None
 
 
@@ -51,7 +51,7 @@ def gc(
     from tamis.store.garbage import collect_garbage
     from tamis.store.objects import open_objects
 
-    settings = _settings(data)
+    settings = settings_at(data)
     removed, freed = collect_garbage(open_catalog(settings), open_objects(settings), dry_run=dry_run)
     print(f"{removed:,} objects of {freed / 1e6:,.1f} MB {'would be' if dry_run else 'were'} removed.")
     return {"objects": removed, "bytes": freed, "dry_run": dry_run}
@@ -62,7 +62,7 @@ def backup(
 ) -> Result:
     from tamis.store.backup import back_up
 
-    count, size = back_up(_settings(data), folder)
+    count, size = back_up(settings_at(data), folder)
     print(f"{folder}: the catalogue and {count:,} objects of {size / 1e6:,.1f} MB")
     return {"folder": str(folder), "objects": count, "bytes": size}
 
@@ -72,7 +72,7 @@ def restore(
 ) -> Result:
     from tamis.store.backup import restore as restore_from
 
-    settings = _settings(data)
+    settings = settings_at(data)
     restore_from(settings, folder)
     print(f"{settings.data} is as {folder}; jobs that ran go on once `tamis serve` does.")
     return {"data": str(settings.data)}
@@ -147,10 +147,4 @@ def revoke(
 def _catalog(data: Path | None) -> Any:
     from tamis.store.catalog import open_catalog
 
-    return open_catalog(_settings(data))
-
-
-def _settings(data: Path | None, **overrides: Any) -> Any:
-    from tamis.settings import load_settings
-
-    return load_settings(**({} if data is None else {"data": data}), **overrides)
+    return open_catalog(settings_at(data))

@@ -96,6 +96,13 @@ def check_spec(architecture: str, image_size: int, views: int = 1) -> None:
         raise InputError(f"The number of views is {views!r}.", f"Use 1 to {MAX_VIEWS}.")
 
 
+def check_network(architecture: str, image_size: int | Literal["auto"], views: int = 1) -> None:
+    """`check_spec` of a network to be trained here, where auto is still to be chosen."""
+    check_spec(
+        "small" if architecture == "auto" else architecture, MIN_SIZE if image_size == "auto" else image_size, views
+    )
+
+
 def encoder_forms(*, server: bool = False) -> list[str]:
     """How each kind is asked for."""
     forms = {name: kind.server if server else kind.local for name, kind in KINDS.items()}

@@ -1,7 +1,5 @@
 """The catalogue: the only state that changes. Sessions, and the operations on job rows that several programs share."""
 
-import base64
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -12,8 +10,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
-from tamis.errors import CancelledError, ConflictError, InputError, NotFoundError
+from tamis.errors import CancelledError, ConflictError, NotFoundError
 from tamis.settings import Settings
+from tamis.store.cursors import read_place, write_place
 from tamis.store.schema import TERMINAL_STATES, Curation, IdempotencyKey, Job, ScanPart, now
 
 Row = TypeVar("Row")
@@ -145,25 +144,19 @@ def page(
 ) -> tuple[Sequence[Row], str | None]:
     """One page of rows, newest first, and the cursor of the next. Rows created meanwhile do not shift it."""
     if cursor is not None:
-        query = query.where(model.id < _read_cursor(cursor))
+        query = query.where(model.id < str(read_place(cursor, "after", _is_id)))
     rows = session.scalars(query.order_by(model.id.desc()).limit(limit + 1)).all()
     if len(rows) <= limit:
         return rows, None
     last: Any = rows[limit - 1]
-    return rows[:limit], base64.urlsafe_b64encode(json.dumps({"after": last.id}).encode()).decode()
+    return rows[:limit], write_place("after", last.id)
 
 
-def _read_cursor(cursor: str) -> str:
-    try:
-        after = json.loads(base64.urlsafe_b64decode(cursor.encode()))["after"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        after = None
-    # Ids are of printable ASCII, and numbers those of decisions.
-    if (type(after) is int and 0 <= after < 2**63) or (
-        isinstance(after, str) and after.isascii() and after.isprintable()
-    ):
-        return str(after)
-    raise InputError("The cursor is not one this server gave.", "Start again without a cursor.")
+def _is_id(after: Any) -> bool:
+    """Ids are of printable ASCII, and numbers those of decisions."""
+    if isinstance(after, str):
+        return after.isascii() and after.isprintable()
+    return type(after) is int and 0 <= after < 2**63
 
 
 def recall(session: Session, key: str, route: str, request_hash: str) -> str | None:

@@ -11,10 +11,10 @@ from tamis.errors import BusyError
 from tamis.store.catalog import Catalog
 from tamis.store.objects import Objects
 from tamis.store.schema import (
+    JOBS,
     Curation,
     Dataset,
     Embedding,
-    Job,
     Manifest,
     Shard,
     StoredEncoder,
@@ -26,7 +26,6 @@ from tamis.store.schema import (
 FOLDERS = ("shards", "thumbnails", "index", "quarantine", "embeddings", "encoders")
 FOLDERS_OF_FILES = ("curations", "manifests")
 MADE_AGAIN = ("features", "blends", "pixels")
-JOBS: tuple[type[Job], ...] = (Dataset, Curation, Manifest, Training)
 # A request may have stored what its row will name only a moment later.
 AGE = timedelta(hours=1)
 # Nothing is begun while objects are removed, so only a few at a time are.
@@ -105,9 +104,9 @@ def collect_garbage(
 def _hold_still(session: Session) -> None:
     """No row begins or ends until the transaction does. Of SQLite's there is never more than one that writes."""
     if session.get_bind().dialect.name == "postgresql":
-        tables = ", ".join(str(sa.inspect(model).local_table) for model in (*JOBS, Embedding, StoredEncoder))
+        tables = ", ".join(str(sa.inspect(model).local_table) for model in (*JOBS.values(), Embedding, StoredEncoder))
         session.execute(sa.text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
-    for model in JOBS:
+    for model in JOBS.values():
         busy = session.scalar(sa.select(model.id).where(model.state.in_(("queued", "running"))).limit(1))
         if busy is not None:
             raise BusyError(

@@ -128,8 +128,7 @@ class Objects:
 
     def list(self, prefix: str) -> list[str]:
         """Keys that begin with `prefix`, a path that ends at a `/`; sorted."""
-        chunks = obstore.list(self._store, prefix.rstrip("/") or None)
-        return sorted(meta["path"] for chunk in chunks for meta in chunk)
+        return sorted(key for key, _, _ in self.stored(prefix))
 
     def stored(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
         """Key, size and time of the last write of what `list` names, as the store lists it."""

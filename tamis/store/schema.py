@@ -271,6 +271,10 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+# By what the ids of their rows begin with.
+JOBS: dict[str, type[Job]] = {"ds": Dataset, "cu": Curation, "mf": Manifest, "tr": Training}
+
+
 class WorkerLease(Base):
     """A worker is alive while its lease is fresh. `holder` changes when another worker claims what it left."""
 

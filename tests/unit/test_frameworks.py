@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from samples import noise
 
 from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
@@ -24,8 +25,7 @@ COUNT = 48
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 16, 16), np.uint8)
-    return ImageSet(pixels, tuple(f"{number}.png" for number in range(COUNT)))
+    return noise(COUNT)
 
 
 def test_simsiam_learns_one_view_from_the_other_and_nothing_from_the_target(images: ImageSet) -> None:

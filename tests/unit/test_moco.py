@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from samples import noise
 
 from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
@@ -26,8 +27,7 @@ COUNT = 60
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 16, 16), np.uint8)
-    return ImageSet(pixels, tuple(f"{number}.png" for number in range(COUNT)))
+    return noise(COUNT)
 
 
 def curated(low: float = -0.2, high: float = 0.4) -> Curated:

@@ -10,11 +10,11 @@ from service.schemas import NewTraining
 from tamis.errors import InputError
 from trainer.augmentation import SIMCLR
 from trainer.recipe import FLAG_SOURCES, LOSSES, METHODS, Recipe
-from trainer.recipes import OWN, over, read_recipe, taught
+from trainer.recipes import OWN, read_recipe, taught
 
 
 def test_the_five_sets_are_taught_as_their_papers_say() -> None:
-    found = {name: taught(over({}, name)) for name in OWN}
+    found = {name: taught({}, name) for name in OWN}
     assert {name: (each.architecture, each.image_size, each.recipe.epochs) for name, each in found.items()} == {
         "cifar10": ("resnet18", 32, 1000),
         "cifar100": ("resnet18", 32, 1000),
@@ -40,17 +40,17 @@ def test_the_five_sets_are_taught_as_their_papers_say() -> None:
 
 
 def test_what_is_typed_is_over_what_the_recipe_says() -> None:
-    given = over({"batch_size": 8, "steps": 5, "architecture": "small", "method": None}, "cifar10")
-    found = taught(given)
+    given = {"batch_size": 8, "steps": 5, "architecture": "small", "method": None}
+    found = taught(given, "cifar10")
     assert (found.architecture, found.image_size, found.pos_high) == ("small", 32, 0.1)
     assert (found.recipe.batch_size, found.recipe.steps, found.recipe.epochs) == (8, 5, None)
     assert (found.recipe.method, found.recipe.temperature) == ("simclr", 0.5)
-    assert taught(over({}, None)).recipe == Recipe()
+    assert taught({}).recipe == Recipe()
 
 
 def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('method = "moco"\nqueue = 100\npos_low = 0.9\n[augmentation]\nflip = 0.0\n')
-    found = taught(over({}, str(tmp_path / "own.toml")))
+    found = taught({}, str(tmp_path / "own.toml"))
     assert (found.recipe.method, found.recipe.queue, found.pos_low) == ("moco", 100, 0.9)
     assert found.recipe.augmentation == replace(SIMCLR, flip=0.0)
 

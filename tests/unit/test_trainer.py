@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from samples import noise
 
 from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
@@ -36,11 +37,6 @@ def stop_at(step: int) -> Any:
     return progress
 
 
-def image_set(count: int) -> ImageSet:
-    pixels = np.random.default_rng(count).integers(0, 256, (count, 3, 16, 16), np.uint8)
-    return ImageSet(pixels, tuple(f"{number}.png" for number in range(count)))
-
-
 def some_pairs(a: Any, b: Any, margin: float = 0.1, temperature: float = 0.8) -> Listed:
     treatment = (np.full(len(a), value, np.float32) for value in (margin, temperature))
     return Listed(DifficultPairs(np.array(a, np.int64), np.array(b, np.int64), *treatment))
@@ -48,7 +44,7 @@ def some_pairs(a: Any, b: Any, margin: float = 0.1, temperature: float = 0.8) ->
 
 @pytest.mark.parametrize("loss", ["infonce", "spectral"])
 def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp_path: Path) -> None:
-    images, flags = image_set(50), some_pairs(range(20), range(20, 40))
+    images, flags = noise(50), some_pairs(range(20), range(20, 40))
     recipe = Recipe(epochs=10, batch_size=12, loss=loss, seed=3)
     weight = np.random.default_rng(0).random(50).astype(np.float32)
     whole: dict[int, dict[str, float]] = {}
@@ -86,13 +82,13 @@ def test_a_run_taken_up_ends_in_the_bits_of_one_never_interrupted(loss: str, tmp
         {"recipe": Recipe(epochs=5, batch_size=10, augmentation=Augmentation(flip=0.0))},
         {"keep": np.arange(40) > 3},
         {"flags": some_pairs([1], [2])},
-        {"images": ImageSet(image_set(40).pixels, tuple("abcdefghij" * 4))},
+        {"images": ImageSet(noise(40).pixels, tuple("abcdefghij" * 4))},
     ],
     ids=["seed", "temperature", "augmentation", "keep", "flags", "images"],
 )
 def test_a_checkpoint_of_other_settings_is_passed_over(changed: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = FileCheckpoint(tmp_path / "checkpoint.pt")
-    given: dict[str, Any] = {"images": image_set(40), "spec": SPEC, "recipe": Recipe(epochs=5, batch_size=10)}
+    given: dict[str, Any] = {"images": noise(40), "spec": SPEC, "recipe": Recipe(epochs=5, batch_size=10)}
     with pytest.raises(InterruptedTrainingError):
         train_encoder(**given, checkpoint=checkpoint, progress=stop_at(12))
     first: list[int] = []
@@ -105,7 +101,7 @@ def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> 
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)
     steps: list[int] = []
-    images = image_set(8)
+    images = noise(8)
     train_encoder(
         images, SPEC, Recipe(steps=2), checkpoint=FileCheckpoint(path), progress=lambda done, _: steps.append(done)
     )
@@ -113,7 +109,7 @@ def test_a_damaged_checkpoint_is_passed_over(content: bytes, tmp_path: Path) -> 
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
-    images = image_set(30)
+    images = noise(30)
     torch.manual_seed(1)
     first = train_encoder(images, SPEC, Recipe(epochs=3, seed=5))
     torch.manual_seed(2)
@@ -122,14 +118,14 @@ def test_the_seed_decides_and_nothing_else() -> None:
 
 
 def test_four_samples_are_enough_and_three_are_not() -> None:
-    encoder = train_encoder(image_set(4), SPEC, Recipe(epochs=2))
+    encoder = train_encoder(noise(4), SPEC, Recipe(epochs=2))
     assert all(torch.isfinite(value).all() for value in encoder.state_dict().values())
     with pytest.raises(InputError, match="Only 3 samples"):
-        train_encoder(image_set(3), SPEC, Recipe(epochs=2))
+        train_encoder(noise(3), SPEC, Recipe(epochs=2))
 
 
 def test_dropped_samples_leave_no_trace() -> None:
-    images = image_set(24)
+    images = noise(24)
     keep = np.arange(24) % 3 > 0
     blackened = ImageSet(images.pixels * keep[:, None, None, None], images.sample_ids)
     recipe = Recipe(epochs=4, batch_size=8)
@@ -138,7 +134,7 @@ def test_dropped_samples_leave_no_trace() -> None:
 
 
 def test_margins_and_temperatures_change_the_training() -> None:
-    images = image_set(16)
+    images = noise(16)
     a, b = np.tril_indices(16, -1)
     fingerprints = {
         fingerprint(train_encoder(images, SPEC, Recipe(epochs=3, batch_size=8), flags=flags))
@@ -155,7 +151,7 @@ def test_every_arm_takes_equally_many_steps() -> None:
     recipe = Recipe(epochs=3, batch_size=10)
     totals: list[int] = []
     for keep in (None, np.arange(45) < 22):
-        train_encoder(image_set(45), SPEC, recipe, keep=keep, progress=lambda _, total: totals.append(total))
+        train_encoder(noise(45), SPEC, recipe, keep=keep, progress=lambda _, total: totals.append(total))
     assert totals == [15] * 30
     assert Recipe().steps_for(1797) == Recipe().epochs_for(1797) * 15
 
@@ -181,7 +177,7 @@ def test_equal_weights_show_every_sample_once_a_pass_and_others_in_proportion() 
 
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(TamisError, match="lower learning rate"):
-        train_encoder(image_set(8), SPEC, Recipe(learning_rate=1e30, loss="spectral", steps=30))
+        train_encoder(noise(8), SPEC, Recipe(learning_rate=1e30, loss="spectral", steps=30))
 
 
 @pytest.mark.parametrize("values", [{"loss": "l2"}, {"epochs": 0}, {"batch_size": 3}])

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from tamis.encoders.names import MIN_SIZE, check_spec
+from tamis.encoders.names import check_network
 from tamis.errors import InputError
-from trainer.augmentation import as_augmentation
+from trainer.augmentation import as_augmentation, parsed
 from trainer.recipe import USUAL, Recipe
 
 OWN = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
@@ -31,8 +31,7 @@ class Taught:
     pos_low: float = 0.95
 
     def __post_init__(self) -> None:
-        size = MIN_SIZE if self.image_size == "auto" else self.image_size
-        check_spec("small" if self.architecture == "auto" else self.architecture, size)
+        check_network(self.architecture, self.image_size)
 
 
 OF_RECIPE = [field.name for field in fields(Recipe) if field.name not in LEFT_OUT]
@@ -47,12 +46,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     path = OWN.get(name, Path(name))
     if path.suffix != ".toml":
         raise InputError(f"There is no recipe {name}.", f"Use {', '.join(OWN)}, or a file that ends in .toml.")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).", "Give the file of the recipe.") from error
-    except ValueError as error:
-        raise InputError(f"{path} does not parse ({error}).", "Correct it there.") from error
+    given: dict[str, Any] = parsed(path, tomllib.loads, "recipe")
     unknown = [name for name in given if name not in (*OF_RECIPE, *OF_ALL)]
     if unknown:
         known = ", ".join((*OF_RECIPE, *OF_ALL))
@@ -66,20 +60,19 @@ def read_recipe(name: str) -> dict[str, Any]:
     return given
 
 
-def taught(given: Mapping[str, Any]) -> Taught:
-    """Of values by name; what is left out or None is as by default. Raises InputError as `Recipe` and `Taught` do."""
-    stated = {name: value for name, value in given.items() if value is not None}
+def taught(given: Mapping[str, Any], recipe: str | None = None) -> Taught:
+    """Of values by name, over what a recipe states; what is left out or None in both is as by default.
+
+    Given steps replace a recipe's epochs, and the other way round. Raises InputError as `read_recipe`, `Recipe` and
+    `Taught` do.
+    """
+    stated = {} if recipe is None else read_recipe(recipe)
+    typed = {name: value for name, value in given.items() if value is not None}
+    if typed.keys() & {"epochs", "steps"}:
+        stated = {name: value for name, value in stated.items() if name not in ("epochs", "steps")}
+    stated |= typed
     own = {field.name for field in fields(Recipe)}
     return Taught(
         Recipe(**{name: value for name, value in stated.items() if name in own}),
         **{name: value for name, value in stated.items() if name not in own},
     )
-
-
-def over(given: Mapping[str, Any], recipe: str | None) -> dict[str, Any]:
-    """What is given, over what a recipe states: given steps replace its epochs, and the other way round."""
-    stated = {} if recipe is None else read_recipe(recipe)
-    typed = {name: value for name, value in given.items() if value is not None}
-    if typed.keys() & {"epochs", "steps"}:
-        stated = {name: value for name, value in stated.items() if name not in ("epochs", "steps")}
-    return {**stated, **typed}

@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tamis.errors import CancelledError
 from tamis.store.catalog import Catalog, advance
 from tamis.store.outages import outage_of
-from tamis.store.schema import Curation, Dataset, Job, Manifest, Training
+from tamis.store.schema import JOBS
 
 log = logging.getLogger("tamis.worker")
 
@@ -16,7 +15,6 @@ log = logging.getLogger("tamis.worker")
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # What has gone well for so long and fails again is another outage.
 OVER_SECONDS = 60.0
-MODELS: dict[str, type[Job]] = {"ds": Dataset, "cu": Curation, "mf": Manifest, "tr": Training}
 
 R = TypeVar("R")
 
@@ -45,14 +43,12 @@ def wait_out(catalog: Catalog, row_id: str, function: Callable[[], R]) -> R:
 
 
 def _tell(catalog: Catalog, row_id: str, message: str) -> None:
-    model = MODELS.get(row_id.partition("_")[0])
+    model = JOBS.get(row_id.partition("_")[0])
     if model is None:
         return
     try:
         advance(catalog, model, row_id, message=message)
-    except CancelledError:
-        raise
     except Exception as problem:
-        # Where the database itself is away, it cannot be told.
+        # Where the database itself is away, it cannot be told. A cancelled job is no outage.
         if outage_of(problem) is None:
             raise

@@ -6,7 +6,7 @@ from typing import Any
 from tamis.encoders.names import encoder_place
 from tamis.ingest.shards import read_shard
 from tamis.progress import Progress
-from trainer.recipes import over, taught
+from trainer.recipes import taught
 from trainer.run import TrainingResult, train_manifest
 from trainer.training import OnMetrics
 from worker.steps.ingest import Stored
@@ -31,7 +31,7 @@ def train(
     checkpoint: for the caller to discard, once the result is recorded.
     """
     given = {name: value for name, value in settings.items() if name not in OF_ARM}
-    lesson = taught(over(given, settings.get("recipe")))
+    lesson = taught(given, settings.get("recipe"))
     with place.scratch() as folder:
         for name, content in place.files(manifest).items():
             (folder / name).write_bytes(content)
