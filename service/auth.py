@@ -92,9 +92,20 @@ def scope_of_request(request: Request) -> Scope | None:
     """What the request may do by its key; None without one that stands."""
     if not request.app.state.require_key:
         return "admin"
+    return scope_of(request.app.state.backend.catalog, _key_of(request))
+
+
+def _key_of(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    key = token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
-    return scope_of(request.app.state.backend.catalog, key)
+    return token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
+
+
+def name_of_caller(request: Request) -> str:
+    """What the key of a request is called; empty where none is needed."""
+    if not request.app.state.require_key:
+        return ""
+    with request.app.state.backend.catalog.reading() as session:
+        return session.scalar(sa.select(ApiKey.name).where(ApiKey.hash == _hash(_key_of(request)))) or ""
 
 
 def scope_needed(method: str, path: str) -> Scope:
@@ -150,13 +161,14 @@ def scope_of(catalog: Catalog, key: str) -> Scope | None:
     """What `key` may do; None if it was not made here, is revoked or has expired."""
     moment = now()
     standing = ApiKey.revoked_at.is_(None), sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment)
-    with catalog.session() as session:
+    with catalog.reading() as session:
         row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key), *standing))
-        if row is None:
-            return None
-        if row.last_used_at is None or moment - row.last_used_at > NOTED_EVERY:
-            row.last_used_at = moment
-        return cast(Scope, row.scope)
+    if row is None:
+        return None
+    if row.last_used_at is None or moment - row.last_used_at > NOTED_EVERY:
+        with catalog.session() as session:
+            session.execute(sa.update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=moment))
+    return cast(Scope, row.scope)
 
 
 def create_key(

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from service.columns import ColumnStore
+from service.pairs import PairSelections
+from service.results import Results
 from service.tables import Tables
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, open_catalog
@@ -20,6 +23,8 @@ class Backend:
     jobs: Jobs
     tables: Tables
     uploads: Uploads
+    results: Results
+    selections: PairSelections
 
     def close(self) -> None:
         self.jobs.close()
@@ -32,7 +37,9 @@ def open_backend(settings: Settings) -> Backend:
     objects = open_objects(settings)
     tables = Tables(objects, settings.data / "cache", settings.memory_budget)
     uploads = Uploads(catalog, objects, settings.upload_seconds)
-    return Backend(settings, catalog, objects, open_jobs(catalog.engine), tables, uploads)
+    results = Results(catalog, ColumnStore(tables, settings.data / "cache"))
+    selections = PairSelections(settings.memory_budget // 8)
+    return Backend(settings, catalog, objects, open_jobs(catalog.engine), tables, uploads, results, selections)
 
 
 def backend(request: Request) -> Backend:

@@ -1,120 +1,149 @@
-"""Pages of a curation's difficult pairs, with what is known of both samples."""
+"""Which of a curation's listed pairs a request means, and pages of them with what is known of both samples."""
 
-from typing import Any
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from service.backend import Backend
-from service.cursors import read_cursor, write_cursor
-from tamis.errors import ConflictError, InputError, NotFoundError
-from tamis.store.schema import Curation
+import numpy as np
+import numpy.typing as npt
 
-SORTS = {
-    "-difficulty": "pair_difficulty DESC, a, b",
-    "-similarity": "similarity DESC, a, b",
-    "similarity": "similarity, a, b",
-}
+from service.columns import Columns, Places
+from service.cursors import place_of_page
+from service.results import Result
+from service.verdicts import Which
+from tamis.errors import InputError
 
-# The band's ends become float32 as the similarities are. A page is cut before the samples are joined to it, not after.
-TABLES = """
-WITH pairs AS (
-    SELECT a, b, similarity, difficulty AS pair_difficulty,
-           similarity >= CAST($sim_low AS FLOAT) AND similarity < CAST($sim_high AS FLOAT) AS in_band
-    FROM read_parquet($pairs)
-),
-scores AS (SELECT "index" AS i, cluster, difficulty FROM read_parquet($samples))
-"""
-PAGE = """,
-page AS (SELECT * FROM pairs {where} ORDER BY {order} LIMIT $limit OFFSET $offset)
-SELECT page.*, sa.cluster AS a_cluster, sa.difficulty AS a_difficulty, ia.sample_id AS a_id, ia.label AS a_label,
-       ia.width AS a_width, ia.height AS a_height, ib.width AS b_width, ib.height AS b_height,
-       sb.cluster AS b_cluster, sb.difficulty AS b_difficulty, ib.sample_id AS b_id, ib.label AS b_label
-FROM page
-JOIN scores sa ON sa.i = page.a JOIN scores sb ON sb.i = page.b
-JOIN read_parquet($index, file_row_number = true) ia ON ia.file_row_number = page.a
-JOIN read_parquet($index, file_row_number = true) ib ON ib.file_row_number = page.b
-ORDER BY {order}
-"""
-COUNT = "SELECT count(*) AS total FROM pairs {where}"
+SORTS = ("-difficulty", "-similarity", "similarity")
+Sort = Literal["-difficulty", "-similarity", "similarity"]
 
 
-def pairs_page(
-    backend: Backend,
-    curation_id: str,
-    *,
-    sort: str = "-difficulty",
-    cursor: str | None = None,
-    limit: int = 100,
-    sample: int | None = None,
-    cluster_a: int | None = None,
-    cluster_b: int | None = None,
-) -> dict[str, Any]:
-    """One page as {items, total, offset, next, previous}. Raises ConflictError before the curation has a result."""
-    if sort not in SORTS:
-        raise InputError(f"Pairs cannot be sorted by {sort!r}.", f"Use one of {', '.join(SORTS)}.")
-    offset = read_cursor(cursor)
-    with backend.catalog.session() as session:
-        row = session.get(Curation, curation_id)
-        if row is None:
-            raise NotFoundError(f"There is no curation {curation_id}.")
-        if row.result_key is None or row.summary is None or row.dataset.index_key is None:
-            raise ConflictError(f"Curation {curation_id} is {row.state} and has no result.", "Wait until it succeeded.")
-        prefix, index_key = row.result_key, row.dataset.index_key
-        band = {name: row.summary["thresholds"][name] for name in ("sim_low", "sim_high")}
-    files: dict[str, Any] = {
-        "pairs": str(backend.tables.local(f"{prefix}/pairs.parquet")),
-        "samples": str(backend.tables.local(f"{prefix}/samples.parquet")),
-        **band,
-    }
-    where, chosen = _filter(sample, cluster_a, cluster_b)
-    total = backend.tables.query(TABLES + COUNT.format(where=where), {**files, **chosen})[0]["total"]
-    rows = backend.tables.query(
-        TABLES + PAGE.format(where=where, order=SORTS[sort]),
-        {**files, **chosen, "index": str(backend.tables.local(index_key)), "limit": limit, "offset": offset},
+@dataclass(frozen=True)
+class PairFilter:
+    """Listed pairs with a similarity in [sim_low, sim_high); that have a sample in each of two clusters, or in one;
+    that have one sample; of two clusters (`apart`) or of one; with a sample that was decided, or with none; and of all
+    listed pairs, the `hardest` so many alone. None leaves a condition out."""
+
+    sim_low: float | None = None
+    sim_high: float | None = None
+    cluster_a: int | None = None
+    cluster_b: int | None = None
+    sample: int | None = None
+    apart: bool | None = None
+    decision: Which | None = None
+    hardest: int | None = None
+
+
+class PairSelections:
+    """The places of the pairs that filters mean. The latest are remembered, so that each page of a list is a slice."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._known: OrderedDict[Any, Places] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def places(self, result: Result, wanted: PairFilter, sort: str = "-difficulty") -> Places:
+        """Places in the result's columns, in order. Raises InputError for an unknown `sort`."""
+        if sort not in SORTS:
+            raise InputError(f"Pairs cannot be sorted by {sort!r}.", f"Use one of {', '.join(SORTS)}.")
+        verdicts = result.verdicts if wanted.decision else None
+        key = (result.key, wanted, sort, verdicts and (result.curation, verdicts.version))
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+                return known
+        decided = verdicts.mask(wanted.decision, result.samples) if verdicts and wanted.decision else None
+        found = _places(result.columns, wanted, sort, decided)
+        with self._lock:
+            self._known[key] = found
+            while sum(each.nbytes for each in self._known.values()) > self._memory:
+                self._known.popitem(last=False)
+        return found
+
+
+def _places(columns: Columns, wanted: PairFilter, sort: str, decided: npt.NDArray[np.bool_] | None) -> Places:
+    """decided: (N,) the samples that have the decision which is asked for; of "undecided", those that have any."""
+    places, falling = _narrowest(columns, wanted, sort)
+    if wanted.hardest is not None:
+        places = places[places < wanted.hardest]
+    if not falling:
+        places = places[_inside(columns.similarity[places], wanted)]
+    a, b = columns.a[places], columns.b[places]
+    kept = np.ones(len(places), bool)
+    for cluster in (wanted.cluster_a, wanted.cluster_b):
+        if cluster is not None:
+            kept &= (columns.cluster[a] == cluster) | (columns.cluster[b] == cluster)
+    if wanted.sample is not None:
+        kept &= (a == wanted.sample) | (b == wanted.sample)
+    if wanted.apart is not None:
+        kept &= (columns.cluster[a] != columns.cluster[b]) == wanted.apart
+    if decided is not None:
+        kept &= (decided[a] | decided[b]) == (wanted.decision != "undecided")
+    places = places[kept]
+    if sort != "-difficulty" and not falling:
+        places = places[np.argsort(-columns.similarity[places], kind="stable")]
+    return places[::-1] if sort == "similarity" else places
+
+
+def _narrowest(columns: Columns, wanted: PairFilter, sort: str) -> tuple[Places, bool]:
+    """As few places as one index tells, ascending; or, with True, those in the cut, the most similar first."""
+    if wanted.sample is not None:
+        return columns.pairs_of_sample(wanted.sample), False
+    if wanted.cluster_a is not None and wanted.cluster_b is not None:
+        return columns.pairs_of_clusters(wanted.cluster_a, wanted.cluster_b), False
+    one = wanted.cluster_a if wanted.cluster_b is None else wanted.cluster_b
+    if one is not None:
+        return columns.pairs_of_cluster(one), False
+    count = len(columns.a)
+    if sort == "-difficulty":
+        return np.arange(count if wanted.hardest is None else min(count, wanted.hardest), dtype=np.int32), False
+    first, last = (
+        count - int(np.searchsorted(columns.similarities, np.float32(end))) if end is not None else whole
+        for end, whole in ((wanted.sim_high, 0), (wanted.sim_low, count))
     )
+    return columns.by_similarity[first:last], True
+
+
+def _inside(similarity: npt.NDArray[np.float32], wanted: PairFilter) -> npt.NDArray[np.bool_]:
+    """The cut's ends become float32, as the similarities are."""
+    inside = np.ones(len(similarity), bool)
+    if wanted.sim_low is not None:
+        inside &= similarity >= np.float32(wanted.sim_low)
+    if wanted.sim_high is not None:
+        inside &= similarity < np.float32(wanted.sim_high)
+    return inside
+
+
+def pairs_page(result: Result, places: Places, *, offset: int = 0, limit: int = 100) -> dict[str, Any]:
+    """One page as {items, total, offset, next, previous}."""
+    chosen, columns, cut = places[offset : offset + limit], result.columns, result.thresholds
+    sides = {"a": columns.a[chosen], "b": columns.b[chosen]}
+    described = {name: describe_samples(result, numbers) for name, numbers in sides.items()}
+    similarity = columns.similarity[chosen]
+    band = PairFilter(cut["sim_low"], cut["sim_high"])
+    values = zip(
+        similarity.tolist(),
+        _inside(similarity, band).tolist(),
+        columns.difficulty[chosen].tolist(),
+        described["a"],
+        described["b"],
+        strict=True,
+    )
+    names = ("similarity", "in_band", "difficulty", "a", "b")
     return {
-        "items": [
-            {
-                "similarity": row["similarity"],
-                "in_band": row["in_band"],
-                "difficulty": row["pair_difficulty"],
-                "a": _side(row, "a"),
-                "b": _side(row, "b"),
-            }
-            for row in rows
-        ],
-        "total": total,
-        "offset": offset,
-        "next": write_cursor(offset + limit) if offset + limit < total else None,
-        "previous": write_cursor(max(0, offset - limit)) if offset > 0 else None,
+        "items": [dict(zip(names, each, strict=True)) for each in values],
+        **place_of_page(offset, limit, len(places)),
     }
 
 
-def _filter(sample: int | None, cluster_a: int | None, cluster_b: int | None) -> tuple[str, dict[str, int]]:
-    conditions, chosen = [], {}
-    if sample is not None:
-        conditions.append("(a = $sample OR b = $sample)")
-        chosen["sample"] = sample
-    for name, value in (("cluster_a", cluster_a), ("cluster_b", cluster_b)):
-        if value is not None:
-            conditions.append(
-                f"(a IN (SELECT i FROM scores WHERE cluster = ${name}) OR "
-                f"b IN (SELECT i FROM scores WHERE cluster = ${name}))"
-            )
-            chosen[name] = value
-    if cluster_a is not None and cluster_a == cluster_b:
-        conditions.append(
-            "a IN (SELECT i FROM scores WHERE cluster = $cluster_a) AND "
-            "b IN (SELECT i FROM scores WHERE cluster = $cluster_a)"
-        )
-    return ("WHERE " + " AND ".join(conditions) if conditions else ""), chosen
-
-
-def _side(row: dict[str, Any], side: str) -> dict[str, Any]:
-    return {
-        "index": row[side],
-        "sample_id": row[f"{side}_id"],
-        "label": row[f"{side}_label"],
-        "width": row[f"{side}_width"],
-        "height": row[f"{side}_height"],
-        "cluster": row[f"{side}_cluster"],
-        "difficulty": row[f"{side}_difficulty"],
-    }
+def describe_samples(result: Result, numbers: npt.NDArray[np.integer]) -> list[dict[str, Any]]:
+    """What is known of each of (n,) samples: index, name, label, size, cluster, difficulty, standing decision."""
+    rows = result.index.select(["sample_id", "label", "width", "height"]).take(numbers).to_pylist()
+    clusters = result.columns.cluster[numbers].tolist()
+    difficulties = result.columns.sample_difficulty[numbers].tolist()
+    verdicts = result.verdicts
+    return [
+        {"index": number, **row, "cluster": cluster, "difficulty": difficulty, "decision": verdicts.of(number)}
+        for number, row, cluster, difficulty in zip(numbers.tolist(), rows, clusters, difficulties, strict=True)
+    ]

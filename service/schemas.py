@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from service.verdicts import Which
 from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation
 from tamis.encoders.names import MAX_SIZE, MAX_VIEWS, MIN_SIZE, Architecture, encoder_forms
 from tamis.ingest.images import THUMBNAIL_SIZES
@@ -218,13 +219,141 @@ class EncoderView(BaseModel):
     created_at: datetime
 
 
+class SampleFilter(Request):
+    """Samples of a curation. What is left out is no condition."""
+
+    cluster: int | None = Field(None, ge=0, le=MAX_INTEGER)
+    label: Text | None = None
+    decision: Which | None = None
+    difficulty_low: float | None = Field(None, allow_inf_nan=False, description="At least so difficult.")
+    difficulty_high: float | None = Field(None, allow_inf_nan=False, description="Less difficult than this.")
+
+
+class PairFilter(Request):
+    """Listed pairs of a curation. What is left out is no condition."""
+
+    sim_low: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
+    sim_high: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
+    cluster_a: int | None = Field(None, ge=0, le=MAX_INTEGER)
+    cluster_b: int | None = Field(None, ge=0, le=MAX_INTEGER)
+    sample: int | None = Field(None, ge=0, le=MAX_INTEGER)
+    apart: bool | None = None
+    decision: Which | None = None
+    hardest: int | None = Field(None, ge=0, le=MAX_INTEGER)
+
+
+class BulkDecision(Request):
+    """One verdict on all samples that a filter means."""
+
+    verdict: Literal["keep", "drop"]
+    samples: SampleFilter | None = None
+    pairs: PairFilter | None = None
+    of_pairs: Literal["more_difficult", "both"] = Field(
+        "more_difficult", description="Of each pair, the more difficult sample, or both."
+    )
+    note: Text = Field("", max_length=2000)
+    dry_run: bool = Field(False, description="Counts, and changes nothing.")
+
+    @model_validator(mode="after")
+    def _one_filter(self) -> "BulkDecision":
+        if (self.samples is None) == (self.pairs is None):
+            raise ValueError("samples and pairs both say which samples: give one of them")
+        return self
+
+
+class BulkDone(BaseModel):
+    """matched: samples that the filter means. changed: those of them on which another verdict, or none, stood."""
+
+    matched: int
+    changed: int
+    batch: str | None = Field(description="What POST /decisions/batches/{batch}/undo takes; null of a dry run.")
+
+
+class Undone(BaseModel):
+    undone: int
+
+
 class DecisionView(BaseModel):
     id: int
     sample: int
     verdict: str
     note: str
+    by: str = Field(description="The name of the key that it came with; empty where none is needed.")
+    batch: str | None
     undone: bool
     created_at: datetime
+
+
+class Standing(BaseModel):
+    id: int
+    verdict: str
+
+
+class SampleView(BaseModel):
+    """A sample as a curation sees it."""
+
+    index: int
+    sample_id: str
+    label: str | None
+    width: int
+    height: int
+    cluster: int
+    difficulty: float
+    decision: Standing | None
+
+
+class PairView(BaseModel):
+    similarity: float
+    in_band: bool
+    difficulty: float
+    a: SampleView
+    b: SampleView
+
+
+class Offsets(BaseModel):
+    total: int
+    offset: int
+    next: str | None
+    previous: str | None
+
+
+class PairPage(Offsets):
+    items: list[PairView]
+
+
+class SamplePage(Offsets):
+    items: list[SampleView]
+
+
+class PairRank(BaseModel):
+    """row: of the list sorted by -similarity, its first of this similarity or less. below: of the `total` pairs of all
+    samples, those surely less similar."""
+
+    row: int
+    listed: int
+    below: int
+    total: int
+
+
+class Confusion(BaseModel):
+    clusters: int
+    arranged: list[int]
+    pairs: int
+    cells: list[tuple[int, int, int]]
+    left_out: int = Field(description="Pairs of clusters that are not among the cells.")
+
+
+class Cluster(BaseModel):
+    cluster: int
+    samples: int
+    difficulty: float
+    medoid: int | None
+    pairs_inside: int
+    pairs_outside: int
+
+
+class Clusters(BaseModel):
+    items: list[Cluster]
 
 
 class Page(BaseModel, Generic[T]):

@@ -95,7 +95,14 @@ def training_view(row: Training) -> schemas.TrainingView:
 
 def decision_view(row: Decision, undone: bool) -> schemas.DecisionView:
     return schemas.DecisionView(
-        id=row.id, sample=row.sample, verdict=row.verdict, note=row.note, undone=undone, created_at=row.created_at
+        id=row.id,
+        sample=row.sample,
+        verdict=row.verdict,
+        note=row.note,
+        by=row.by,
+        batch=row.batch,
+        undone=undone,
+        created_at=row.created_at,
     )
 
 

@@ -1,14 +1,14 @@
 """What the pages show, as plain values: the API's own answers, put together page by page."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from service.archives import OPEN_STATES
 from service.backend import Backend
+from service.cursors import read_cursor
 from service.dashboard.histogram import Chart, draw
-from service.pairs import pairs_page
+from service.pairs import PairFilter, pairs_page
 from service.samples import quarantine_page, spread_samples
 from service.schemas import NewCuration
 from service.views import (
@@ -16,14 +16,12 @@ from service.views import (
     brought_embeddings,
     curation_view,
     dataset_view,
-    decision_view,
-    decisions_query,
     found,
     job_views,
     manifest_view,
 )
 from tamis.store.catalog import page
-from tamis.store.schema import Curation, Dataset, Decision, Manifest
+from tamis.store.schema import Curation, Dataset, Manifest
 
 DATASETS = 50
 CURATIONS = 50
@@ -86,31 +84,21 @@ class PageViews:
             chart = _chart(row.summary) if row.summary else None
         asked = {"curation": curation, "settings": _settings(curation["parameters"])}
         if chart is None:
-            return {**asked, "manifests": [], "chart": None, "pairs": None, "verdicts": {}}
-        pairs = pairs_page(self._backend, curation_id, sort=sort, cursor=cursor, limit=PAIRS)
-        shown = {pair[side]["index"] for pair in pairs["items"] for side in ("a", "b")}
+            return {**asked, "manifests": [], "chart": None, "pairs": None}
+        result = self._backend.results.open(curation_id)
+        places = self._backend.selections.places(result, PairFilter(), sort)
+        pairs = pairs_page(result, places, offset=read_cursor(cursor), limit=PAIRS)
         return {
             **asked,
             "manifests": manifests,
             "chart": chart,
             "pairs": pairs,
-            "verdicts": self._verdicts(curation_id, shown),
         }
 
     def jobs(self, only_active: bool = False) -> list[Values]:
         with self._backend.catalog.session() as session:
             views = [view.model_dump(mode="json") for view in job_views(session)]
         return [view for view in views if not only_active or view["state"] in ACTIVE_STATES]
-
-    def _verdicts(self, curation_id: str, samples: Iterable[int]) -> dict[int, Values]:
-        """The decision that stands for each of `samples` which has one: the latest that was not undone."""
-        query = decisions_query(curation_id).where(Decision.sample.in_(samples)).order_by(Decision.sequence)
-        with self._backend.catalog.session() as session:
-            return {
-                row.sample: decision_view(row, undone).model_dump(mode="json")
-                for row, undone in session.execute(query)
-                if not undone
-            }
 
 
 def _settings(parameters: Values) -> Values:

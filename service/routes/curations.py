@@ -10,14 +10,12 @@ from sqlalchemy.orm import Session
 from service import schemas
 from service.backend import Backend
 from service.events import job_events
-from service.pairs import pairs_page
 from service.requests import CheckedRoute
 from service.routes.common import (
     BackendDep,
     Cursor,
     IdempotencyKey,
     Limit,
-    NumberFilter,
     create_once,
     list_page,
     located,
@@ -121,30 +119,6 @@ def cancel_curation(curation_id: str, backend: BackendDep) -> schemas.CurationVi
 @router.get("/{curation_id}/events")
 def curation_events(curation_id: str, request: Request, backend: BackendDep) -> StreamingResponse:
     return job_events(request, backend, Curation, curation_id)
-
-
-@router.get("/{curation_id}/pairs")
-def list_pairs(
-    curation_id: str,
-    backend: BackendDep,
-    sort: str = "-difficulty",
-    cursor: Cursor = None,
-    limit: Limit = 100,
-    sample: NumberFilter = None,
-    cluster_a: NumberFilter = None,
-    cluster_b: NumberFilter = None,
-) -> dict[str, Any]:
-    """The difficult pairs: of each sample's most similar partners the most difficult first, both sides described."""
-    return pairs_page(
-        backend,
-        curation_id,
-        sort=sort,
-        cursor=cursor,
-        limit=limit,
-        sample=sample,
-        cluster_a=cluster_a,
-        cluster_b=cluster_b,
-    )
 
 
 @router.get("/{curation_id}/histogram")

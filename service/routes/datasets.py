@@ -187,6 +187,7 @@ def dataset_events(dataset_id: str, request: Request, backend: BackendDep) -> St
 
 @router.get("/{dataset_id}/samples")
 def list_samples(dataset_id: str, backend: BackendDep, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+    """All samples in order; /curations/{id}/samples tells what a curation found about them, and sorts and filters."""
     return samples.samples_page(backend, dataset_id, cursor=cursor, limit=limit)
 
 

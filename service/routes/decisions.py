@@ -1,44 +1,102 @@
-"""Human decisions on samples of a curation: append-only, undone by a further row, applied when a manifest is made."""
+"""Human decisions on samples of a curation: append-only, undone by further rows, applied when a manifest is made."""
 
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
 from service import schemas
+from service.auth import name_of_caller
 from service.cursors import read_cursor, write_cursor
+from service.pairs import PairFilter
+from service.ranking import matching_samples
 from service.requests import CheckedRoute
+from service.results import Result
 from service.routes.common import BackendDep, Cursor, Limit, Number, NumberFilter
 from service.views import decision_view, decisions_query, found
 from tamis.errors import ConflictError, InputError
-from tamis.store.schema import Curation, Decision
+from tamis.store.schema import Curation, Decision, new_id, now
 
 router = APIRouter(route_class=CheckedRoute, tags=["decisions"])
 
+# Rows that are written in one statement.
+AT_ONCE = 10_000
+
 
 @router.post("/curations/{curation_id}/decisions", status_code=201)
-def decide(curation_id: str, body: schemas.NewDecision, backend: BackendDep) -> schemas.DecisionView:
+def decide(curation_id: str, body: schemas.NewDecision, request: Request, backend: BackendDep) -> schemas.DecisionView:
+    by = name_of_caller(request)
     with backend.catalog.session() as session:
         curation = found(session, Curation, curation_id, lock=True)
         if body.sample >= curation.dataset.samples:
             raise InputError(
                 f"There is no sample {body.sample}.", f"The data set has {curation.dataset.samples}, counted from 0."
             )
-        row = _append(session, curation_id, body.sample, body.verdict, body.note)
-        return decision_view(row, undone=False)
+        sequence = _append(session, curation_id, [{**body.model_dump(), "by": by}])
+        mine = Decision.curation_id == curation_id, Decision.sequence == sequence
+        return decision_view(session.scalars(sa.select(Decision).where(*mine)).one(), undone=False)
+
+
+@router.post("/curations/{curation_id}/decisions/bulk", status_code=201)
+def decide_in_bulk(
+    curation_id: str, body: schemas.BulkDecision, request: Request, backend: BackendDep
+) -> schemas.BulkDone:
+    """One verdict on all samples that a filter means and on which it does not stand already.
+
+    Of a dry run nothing remains but the counts. A batch is undone as one.
+    """
+    by, batch = name_of_caller(request), None if body.dry_run else new_id("ba")
+    result = backend.results.open(curation_id)
+    with backend.catalog.session() as session:
+        # Locked before the decisions are read: what another person decides meanwhile comes after.
+        found(session, Curation, curation_id, lock=True)
+        matched = _matched(result, body, backend)
+        stands = result.verdicts.mask(body.verdict, result.samples)
+        changed = np.flatnonzero(matched & ~stands)
+        if batch:
+            row = {"verdict": body.verdict, "note": body.note, "by": by, "batch": batch}
+            _append(session, curation_id, [{**row, "sample": sample} for sample in changed.tolist()])
+    return schemas.BulkDone(matched=int(matched.sum()), changed=len(changed), batch=batch)
+
+
+def _matched(result: Result, body: schemas.BulkDecision, backend: BackendDep) -> npt.NDArray[np.bool_]:
+    if body.samples is not None:
+        return matching_samples(result, body.samples)
+    assert body.pairs is not None
+    columns = result.columns
+    places = backend.selections.places(result, PairFilter(**body.pairs.model_dump()))
+    a, b = columns.a[places], columns.b[places]
+    touched = np.zeros(result.samples, bool)
+    if body.of_pairs == "both":
+        touched[a] = touched[b] = True
+    else:
+        touched[np.where(columns.sample_difficulty[b] > columns.sample_difficulty[a], b, a)] = True
+    return touched
 
 
 @router.get("/curations/{curation_id}/decisions")
 def list_decisions(
-    curation_id: str, backend: BackendDep, sample: NumberFilter = None, cursor: Cursor = None, limit: Limit = 100
+    curation_id: str,
+    backend: BackendDep,
+    sample: NumberFilter = None,
+    newest: Annotated[bool, Query(description="The newest first.")] = False,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> schemas.Page[schemas.DecisionView]:
-    """All decisions, or those on one sample, in their order; those undone included."""
-    after = read_cursor(cursor)
-    query = decisions_query(curation_id).where(Decision.sequence > after).order_by(Decision.sequence).limit(limit + 1)
+    """All decisions, or those on one sample, in their order or from the newest on; those undone included."""
+    query = decisions_query(curation_id).order_by(Decision.sequence.desc() if newest else Decision.sequence)
+    if cursor is not None:
+        place = read_cursor(cursor)
+        query = query.where(Decision.sequence < place if newest else Decision.sequence > place)
     if sample is not None:
         query = query.where(Decision.sample == sample)
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         found(session, Curation, curation_id)
-        rows = session.execute(query).all()
+        rows = session.execute(query.limit(limit + 1)).all()
         return schemas.Page(
             items=[decision_view(row, undone) for row, undone in rows[:limit]],
             next=write_cursor(rows[limit - 1][0].sequence) if len(rows) > limit else None,
@@ -46,30 +104,47 @@ def list_decisions(
 
 
 @router.post("/decisions/{decision_id}/undo", status_code=201)
-def undo(decision_id: Number, backend: BackendDep) -> schemas.DecisionView:
+def undo(decision_id: Number, request: Request, backend: BackendDep) -> schemas.DecisionView:
+    by = name_of_caller(request)
     with backend.catalog.session() as session:
         row = found(session, Decision, decision_id)
         found(session, Curation, row.curation_id, lock=True)
         known = session.scalar(sa.select(Decision.id).where(Decision.undoes == decision_id))
         if known is not None or row.undoes is not None:
             raise ConflictError(f"Decision {decision_id} is undone already, or undoes one itself.", "Decide again.")
-        _append(session, row.curation_id, row.sample, row.verdict, "", undoes=row.id)
+        _append(session, row.curation_id, [_undoing(row, by)])
         return decision_view(row, undone=True)
 
 
-def _append(
-    session: Session, curation_id: str, sample: int, verdict: str, note: str, undoes: int | None = None
-) -> Decision:
-    """The next row of a curation, which the caller has locked: its rows are numbered without a gap."""
-    latest = session.scalar(sa.select(sa.func.max(Decision.sequence)).where(Decision.curation_id == curation_id))
-    row = Decision(
-        curation_id=curation_id,
-        sequence=(latest or 0) + 1,
-        sample=sample,
-        verdict=verdict,
-        note=note,
-        undoes=undoes,
-    )
-    session.add(row)
-    session.flush()
-    return row
+@router.post("/curations/{curation_id}/decisions/bulk/{batch}/undo", status_code=201)
+def undo_batch(curation_id: str, batch: str, request: Request, backend: BackendDep) -> schemas.Undone:
+    """Undoes what is not undone yet of all that one request decided."""
+    by = name_of_caller(request)
+    with backend.catalog.session() as session:
+        found(session, Curation, curation_id, lock=True)
+        rows = session.execute(decisions_query(curation_id).where(Decision.batch == batch)).all()
+        if not rows:
+            raise ConflictError(f"Curation {curation_id} has no batch {batch}.", "POST .../decisions/bulk names it.")
+        standing = [row for row, undone in rows if not undone]
+        if not standing:
+            raise ConflictError(f"Batch {batch} is undone already.", "Decide again.")
+        _append(session, curation_id, [_undoing(row, by) for row in standing])
+        return schemas.Undone(undone=len(standing))
+
+
+def _undoing(row: Decision, by: str) -> dict[str, Any]:
+    return {"sample": row.sample, "verdict": row.verdict, "note": "", "by": by, "undoes": row.id}
+
+
+def _append(session: Session, curation_id: str, rows: Sequence[dict[str, Any]]) -> int:
+    """Adds rows to a curation's, which the caller has locked: numbered without a gap. Returns the last number."""
+    mine, moment = Decision.curation_id == curation_id, now()
+    last = session.scalar(sa.select(sa.func.max(Decision.sequence)).where(mine)) or 0
+    for start in range(0, len(rows), AT_ONCE):
+        numbered = [
+            {**row, "curation_id": curation_id, "sequence": last + 1 + place, "created_at": moment}
+            for place, row in enumerate(rows[start : start + AT_ONCE])
+        ]
+        session.execute(sa.insert(Decision), numbered)
+        last += len(numbered)
+    return last

@@ -18,6 +18,8 @@ from tamis.store.schema import TERMINAL_STATES, Curation, IdempotencyKey, Job, S
 Row = TypeVar("Row")
 
 BUSY_SECONDS = 30
+# Option of a connection whose transactions read alone.
+_READS = "tamis_reads"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Catalog:
     def session(self) -> Iterator[Session]:
         """One transaction: committed at the end, rolled back on an error."""
         with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that only reads: it waits for no writer, and none waits for it."""
+        with self._sessions(bind=self.engine.execution_options(**{_READS: True})) as session, session.begin():
             yield session
 
     def close(self) -> None:
@@ -86,7 +94,7 @@ def make_engine(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
 
     return engine
 

@@ -23,7 +23,7 @@ from tamis.store.schema import (
 )
 
 # Whole objects that a row names; files of a folder that a row names; what is made again from others when it is missing.
-FOLDERS = ("shards", "thumbnails", "index", "quarantine", "embeddings", "encoders")
+FOLDERS = ("shards", "thumbnails", "index", "quarantine", "embeddings", "encoders", "layouts")
 FOLDERS_OF_FILES = ("curations", "manifests")
 MADE_AGAIN = ("features", "blends", "pixels")
 # A request may have stored what its row will name only a moment later.
@@ -61,6 +61,7 @@ def needed(session: Session) -> Needed:
         Embedding.key,
         Embedding.encoder_key,
         Curation.result_key,
+        Curation.layout_key,
         Manifest.key,
     )
     keys = {key for column in columns for key in session.scalars(sa.select(column)) if key}

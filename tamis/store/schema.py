@@ -196,6 +196,8 @@ class Curation(Job):
     parameters: Mapped[dict[str, Any]]
     result_key: Mapped[str | None]
     summary: Mapped[dict[str, Any] | None]
+    # Of the samples' places on a map, which a job of its own finds afterwards.
+    layout_key: Mapped[str | None]
 
     dataset: Mapped[Dataset] = relationship(back_populates="curations")
 
@@ -226,7 +228,7 @@ class Decision(Base):
     """Append-only. A row with `undoes` takes an earlier one back."""
 
     __tablename__ = "decisions"
-    __table_args__ = (sa.UniqueConstraint("curation_id", "sequence"),)
+    __table_args__ = (sa.UniqueConstraint("curation_id", "sequence"), sa.Index(None, "curation_id", "sample"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     curation_id: Mapped[str] = mapped_column(sa.ForeignKey("curations.id"))
@@ -235,6 +237,10 @@ class Decision(Base):
     verdict: Mapped[str]
     note: Mapped[str]
     undoes: Mapped[int | None] = mapped_column(sa.ForeignKey("decisions.id"), unique=True)
+    # The name of the key that it came with; empty where none is needed.
+    by: Mapped[str] = mapped_column(default="", server_default="")
+    # The same for all that one request decided.
+    batch: Mapped[str | None] = mapped_column(index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

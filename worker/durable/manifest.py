@@ -1,6 +1,6 @@
 """The manifest job: a strategy applied to a curation's result, with human decisions laid over it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,8 +30,9 @@ def write_manifest(manifest_id: str) -> None:
         embedding = session.get_one(Embedding, curation.embedding_id)
         treatment = Treatment(**{name: row.parameters[name] for name in ("strategy", "fraction", "duplicates")})
         request, result = request_from(curation.parameters), curation.result_key
-        listed = sa.select(Decision).where(Decision.curation_id == curation.id).order_by(Decision.sequence)
-        decisions = standing_decisions(session.scalars(listed).all())
+        columns = (Decision.id, Decision.sample, Decision.verdict, Decision.undoes)
+        listed = sa.select(*columns).where(Decision.curation_id == curation.id).order_by(Decision.sequence)
+        decisions = standing_decisions(session.execute(listed).all())
     assert result is not None
     reporter(Manifest, manifest_id, "manifest", "writing the tables")
     encoder = _described(run.place, embedding, request)
@@ -44,11 +45,10 @@ def write_manifest(manifest_id: str) -> None:
         row.succeed(f"{summary['kept']} of {summary['samples']} samples kept")
 
 
-def standing_decisions(rows: Iterable[Decision]) -> dict[int, bool]:
+def standing_decisions(rows: Sequence[Any]) -> dict[int, bool]:
     """Sample index to keep (True) or drop (False): for each sample the latest decision that was not undone."""
-    listed = list(rows)
-    undone = {row.undoes for row in listed if row.undoes is not None}
-    return {row.sample: row.verdict == "keep" for row in listed if row.undoes is None and row.id not in undone}
+    undone = {row.undoes for row in rows if row.undoes is not None}
+    return {row.sample: row.verdict == "keep" for row in rows if row.undoes is None and row.id not in undone}
 
 
 def _described(place: Place, embedding: Embedding, request: Request) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""The decisions that stand on the samples of a curation: of each sample the latest that was not undone."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from tamis.store.catalog import Catalog
+from tamis.store.schema import Decision
+
+Which = Literal["decided", "undecided", "keep", "drop"]
+# Curations whose decisions are remembered.
+KNOWN = 16
+# Samples that are looked up in one query.
+AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """version: the number of the latest decision in here. standing: by sample, the decision's id and verdict."""
+
+    version: int
+    standing: dict[int, tuple[int, str]]
+
+    def of(self, sample: int) -> dict[str, Any] | None:
+        found = self.standing.get(sample)
+        return found and {"id": found[0], "verdict": found[1]}
+
+    def mask(self, which: Which, samples: int) -> npt.NDArray[np.bool_]:
+        """(samples,) whether a sample has that decision; of `decided` and `undecided`, whether it has any."""
+        mask = np.zeros(samples, bool)
+        mask[
+            [sample for sample, (_, verdict) in self.standing.items() if verdict == which or which.endswith("decided")]
+        ] = True
+        return mask
+
+
+class VerdictStore:
+    """Reads what was decided since it was last asked, and no more."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: OrderedDict[str, Verdicts] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, curation_id: str) -> Verdicts:
+        with self._lock, self._catalog.reading() as session:
+            known = self._known.get(curation_id, Verdicts(0, {}))
+            mine = Decision.curation_id == curation_id
+            version = session.scalar(sa.select(sa.func.max(Decision.sequence)).where(mine)) or 0
+            if version != known.version:
+                later = sa.select(Decision.sample).where(mine, Decision.sequence > known.version).distinct()
+                changed = set(session.scalars(later))
+                standing = {sample: value for sample, value in known.standing.items() if sample not in changed}
+                known = Verdicts(version, standing | _standing(session, curation_id, changed))
+            self._known[curation_id] = known
+            self._known.move_to_end(curation_id)
+            if len(self._known) > KNOWN:
+                self._known.popitem(last=False)
+            return known
+
+
+def _standing(session: Session, curation_id: str, samples: Iterable[int]) -> dict[int, tuple[int, str]]:
+    found: dict[int, tuple[int, str]] = {}
+    ordered = sorted(samples)
+    for start in range(0, len(ordered), AT_ONCE):
+        some = ordered[start : start + AT_ONCE]
+        query = sa.select(Decision.id, Decision.sample, Decision.verdict, Decision.undoes)
+        query = query.where(Decision.curation_id == curation_id, Decision.sample.in_(some)).order_by(Decision.sequence)
+        rows = session.execute(query).all()
+        undone = {row.undoes for row in rows}
+        found |= {row.sample: (row.id, row.verdict) for row in rows if row.undoes is None and row.id not in undone}
+    return found
