@@ -15,6 +15,8 @@ from service.verdicts import Which
 from tamis.errors import InputError
 
 SORTS = ("-difficulty", "-similarity", "similarity")
+Mask = npt.NDArray[np.bool_]
+Box = tuple[float, float, float, float]
 Sort = Literal["-difficulty", "-similarity", "similarity"]
 
 
@@ -22,7 +24,8 @@ Sort = Literal["-difficulty", "-similarity", "similarity"]
 class PairFilter:
     """Listed pairs with a similarity in [sim_low, sim_high); that have a sample in each of two clusters, or in one;
     that have one sample; of two clusters (`apart`) or of one; with a sample that was decided, or with none; and of all
-    listed pairs, the `hardest` so many alone. None leaves a condition out."""
+    listed pairs, the `hardest` so many alone; with a sample that the map draws in a `box`: x from, y from, x to, y to.
+    None leaves a condition out."""
 
     sim_low: float | None = None
     sim_high: float | None = None
@@ -32,6 +35,7 @@ class PairFilter:
     apart: bool | None = None
     decision: Which | None = None
     hardest: int | None = None
+    box: Box | None = None
 
 
 class PairSelections:
@@ -47,14 +51,16 @@ class PairSelections:
         if sort not in SORTS:
             raise InputError(f"Pairs cannot be sorted by {sort!r}.", f"Use one of {', '.join(SORTS)}.")
         verdicts = result.verdicts if wanted.decision else None
-        key = (result.key, wanted, sort, verdicts and (result.curation, verdicts.version))
+        layout = wanted.box and (result.layout_key or "plane")
+        key = (result.key, wanted, sort, layout, verdicts and (result.curation, verdicts.version))
         with self._lock:
             known = self._known.get(key)
             if known is not None:
                 self._known.move_to_end(key)
                 return known
         decided = verdicts.mask(wanted.decision, result.samples) if verdicts and wanted.decision else None
-        found = _places(result.columns, wanted, sort, decided)
+        boxed = _inside_box(result.positions, wanted.box) if wanted.box else None
+        found = _places(result.columns, wanted, sort, decided, boxed)
         with self._lock:
             self._known[key] = found
             while sum(each.nbytes for each in self._known.values()) > self._memory:
@@ -62,8 +68,9 @@ class PairSelections:
         return found
 
 
-def _places(columns: Columns, wanted: PairFilter, sort: str, decided: npt.NDArray[np.bool_] | None) -> Places:
-    """decided: (N,) the samples that have the decision which is asked for; of "undecided", those that have any."""
+def _places(columns: Columns, wanted: PairFilter, sort: str, decided: Mask | None, boxed: Mask | None) -> Places:
+    """decided: (N,) the samples that have the decision which is asked for; of "undecided", those that have any.
+    boxed: (N,) those in the box."""
     places, falling = _narrowest(columns, wanted, sort)
     if wanted.hardest is not None:
         places = places[places < wanted.hardest]
@@ -73,13 +80,15 @@ def _places(columns: Columns, wanted: PairFilter, sort: str, decided: npt.NDArra
     kept = np.ones(len(places), bool)
     for cluster in (wanted.cluster_a, wanted.cluster_b):
         if cluster is not None:
-            kept &= (columns.cluster[a] == cluster) | (columns.cluster[b] == cluster)
+            kept &= np.asarray((columns.cluster[a] == cluster) | (columns.cluster[b] == cluster))
     if wanted.sample is not None:
         kept &= (a == wanted.sample) | (b == wanted.sample)
     if wanted.apart is not None:
         kept &= (columns.cluster[a] != columns.cluster[b]) == wanted.apart
     if decided is not None:
         kept &= (decided[a] | decided[b]) == (wanted.decision != "undecided")
+    if boxed is not None:
+        kept &= boxed[a] | boxed[b]
     places = places[kept]
     if sort != "-difficulty" and not falling:
         places = places[np.argsort(-columns.similarity[places], kind="stable")]
@@ -105,7 +114,13 @@ def _narrowest(columns: Columns, wanted: PairFilter, sort: str) -> tuple[Places,
     return columns.by_similarity[first:last], True
 
 
-def _inside(similarity: npt.NDArray[np.float32], wanted: PairFilter) -> npt.NDArray[np.bool_]:
+def _inside_box(positions: npt.NDArray[np.float32], box: Box) -> Mask:
+    low, high = np.array(box[:2]), np.array(box[2:])
+    inside: Mask = np.all((positions >= low) & (positions <= high), axis=1)
+    return inside
+
+
+def _inside(similarity: npt.NDArray[np.float32], wanted: PairFilter) -> Mask:
     """The cut's ends become float32, as the similarities are."""
     inside = np.ones(len(similarity), bool)
     if wanted.sim_low is not None:

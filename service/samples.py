@@ -1,13 +1,16 @@
 """A data set's samples, thumbnails and quarantine, read from the index that its ingest wrote."""
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from service.backend import Backend
 from service.cursors import read_cursor, write_cursor
 from tamis.errors import ConflictError, NotFoundError
+from tamis.ingest.images import decode
 from tamis.store.schema import Dataset, Shard
 
 COLUMNS = "file_row_number AS index, sample_id, sha256, width, height, label, size"
@@ -22,6 +25,7 @@ THUMBNAIL = (
 )
 # What tamis.ingest.images leaves among the thumbnails.
 MEDIA_TYPES = {b"RIFF": "image/webp", b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
+PLACE = f"SELECT shard, row FROM {SOURCE} WHERE file_row_number = $number"
 QUARANTINE = f"SELECT name, reason FROM {SOURCE} {PAGE}"
 
 
@@ -89,6 +93,26 @@ def find_thumbnail(backend: Backend, dataset_id: str, number: int, side: int) ->
     if key is None:
         raise NotFoundError(f"Sample {number} has no thumbnail.")
     return Thumbnail(key, row["offset"], row["length"])
+
+
+def full_image(backend: Backend, dataset_id: str, number: int) -> tuple[bytes, str]:
+    """The image file as it was sent and its media type; as a PNG, where browsers do not show its format."""
+    place = _row(backend, _stored(backend, dataset_id), PLACE, number)
+    with backend.catalog.reading() as session:
+        key = session.scalar(
+            sa.select(Shard.key).where(Shard.dataset_id == dataset_id, Shard.ordinal == place["shard"])
+        )
+    if key is None:
+        raise NotFoundError(f"Sample {number} has no image.")
+    path = backend.objects.local_path(key)
+    shard = pq.ParquetFile(io.BytesIO(backend.objects.get(key)) if path is None else path)
+    content: bytes = shard.read(["data"])["data"][place["row"]].as_py()
+    media_type = next((kind for magic, kind in MEDIA_TYPES.items() if content.startswith(magic)), None)
+    if media_type is not None:
+        return content, media_type
+    sink = io.BytesIO()
+    decode(content).save(sink, "png")
+    return sink.getvalue(), "image/png"
 
 
 def _page(backend: Backend, sql: str, key: str, total: int, cursor: str | None, limit: int) -> dict[str, Any]:

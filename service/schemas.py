@@ -14,6 +14,7 @@ from tamis.ingest.images import THUMBNAIL_SIZES
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
 # What a column of either database holds.
 MAX_INTEGER = 2**63 - 1
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 ImageSize = Literal["auto"] | Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Epochs = Annotated[int, Field(ge=1, le=10_000)] | None
@@ -240,6 +241,7 @@ class PairFilter(Request):
     apart: bool | None = None
     decision: Which | None = None
     hardest: int | None = Field(None, ge=0, le=MAX_INTEGER)
+    box: tuple[Finite, Finite, Finite, Finite] | None = None
 
 
 class BulkDecision(Request):

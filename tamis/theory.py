@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from tamis.errors import InputError
 
+# Labelling error, which no unlabelled data can tell: it only serves comparisons.
+DELTA = 0.05
+
 Floats = npt.NDArray[np.float64]
 Pairing = Literal["matched", "block"]
 
@@ -153,6 +156,18 @@ class SimilarityGraph:
     def temperature(self) -> float:
         """The factor on the temperature that turns gamma into beta in the spectral loss: beta / gamma. [derived]"""
         return self.beta / self.gamma if self.gamma else 1.0
+
+
+def estimated(n: int, r: int, n_d: int, alpha: float, beta: float, gamma: float) -> SimilarityGraph | None:
+    """The graph at estimates, with matched pairs; None where they are not 0 <= beta <= gamma <= alpha < 1.
+
+    gamma is NaN, and taken for beta, where there are no difficult pairs.
+    """
+    if not n_d or np.isnan(gamma):
+        gamma = beta
+    if not 0 <= beta <= gamma <= alpha < 1:
+        return None
+    return SimilarityGraph(n, r, n_d, alpha, beta, gamma)
 
 
 def relaxed_adjacency(graph: SimilarityGraph, epsilon: float, seed: int = 0) -> Floats:

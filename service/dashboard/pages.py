@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from service.dashboard.render import page
 from service.dashboard.session import require_page, session_pages
 from service.dashboard.views import PageViews
+from service.routes.common import Number
 from tamis.store.schema import now
 
 Cursor = Annotated[str | None, Query(max_length=500)]
@@ -39,6 +40,30 @@ def _guarded_pages(views: PageViews) -> APIRouter:
         since = _now()
         found = views.curation(curation_id, sort, cursor)
         return page(request, "curation.html", **found, since=since, sort=sort)
+
+    @router.get("/curations/{curation_id}/explore")
+    def explore(request: Request, curation_id: str) -> HTMLResponse:
+        return page(request, "explore.html", curation=views.curated(curation_id)[0])
+
+    @router.get("/curations/{curation_id}/clusters")
+    def clusters(request: Request, curation_id: str) -> HTMLResponse:
+        return page(request, "clusters.html", **views.clusters(curation_id))
+
+    @router.get("/curations/{curation_id}/bound")
+    def bound(request: Request, curation_id: str) -> HTMLResponse:
+        return page(request, "bound.html", **views.bound(curation_id))
+
+    @router.get("/curations/{curation_id}/samples/{number}")
+    def sample(request: Request, curation_id: str, number: Number) -> HTMLResponse:
+        return page(request, "sample.html", **views.sample(curation_id, number))
+
+    @router.get("/curations/{curation_id}/pairs/{one}-{other}")
+    def pair(request: Request, curation_id: str, one: Number, other: Number) -> HTMLResponse:
+        return page(request, "pair.html", **views.pair(curation_id, one, other))
+
+    @router.get("/curations/{curation_id}/decisions")
+    def decisions(request: Request, curation_id: str, cursor: Cursor = None) -> HTMLResponse:
+        return page(request, "decisions.html", **views.decisions(curation_id, cursor), cursor=cursor)
 
     @router.get("/jobs")
     def jobs(request: Request) -> HTMLResponse:

@@ -2,32 +2,40 @@
 
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from service.archives import OPEN_STATES
 from service.backend import Backend
-from service.cursors import read_cursor
+from service.bounds import bound_parts
+from service.counts import cluster_counts, rank
+from service.cursors import read_cursor, write_cursor
 from service.dashboard.histogram import Chart, draw
-from service.pairs import PairFilter, pairs_page
-from service.samples import quarantine_page, spread_samples
+from service.pairs import PairFilter, describe_samples, pairs_page
+from service.results import Result
+from service.samples import one_sample, quarantine_page, spread_samples
 from service.schemas import NewCuration
 from service.views import (
     ACTIVE_STATES,
     brought_embeddings,
     curation_view,
     dataset_view,
+    decision_view,
+    decisions_query,
     found,
     job_views,
     manifest_view,
 )
 from tamis.store.catalog import page
-from tamis.store.schema import Curation, Dataset, Manifest
+from tamis.store.schema import Curation, Dataset, Decision, Manifest
 
 DATASETS = 50
 CURATIONS = 50
 PAIRS = 25
 THUMBNAILS = 24
 QUARANTINED = 20
+PARTNERS = 24
+DECISIONS = 100
 
 Values = dict[str, Any]
 
@@ -93,6 +101,87 @@ class PageViews:
             "manifests": manifests,
             "chart": chart,
             "pairs": pairs,
+        }
+
+    def curated(self, curation_id: str) -> tuple[Values, Result]:
+        """A curation that has a result, and that. Raises ConflictError before it has."""
+        result = self._backend.results.open(curation_id)
+        with self._backend.catalog.reading() as session:
+            return curation_view(found(session, Curation, curation_id)).model_dump(mode="json"), result
+
+    def clusters(self, curation_id: str) -> Values:
+        curation, result = self.curated(curation_id)
+        return {"curation": curation, "clusters": cluster_counts(result.columns)}
+
+    def bound(self, curation_id: str) -> Values:
+        curation, _ = self.curated(curation_id)
+        found = curation["result"]
+        return {"curation": curation, "bound": {**found["bound"], **bound_parts(found["graph"])}}
+
+    def sample(self, curation_id: str, number: int) -> Values:
+        """One sample with the first of its pairs, each beside its other sample, and the decisions on it."""
+        curation, result = self.curated(curation_id)
+        stored = one_sample(self._backend, result.dataset, number)
+        [described] = describe_samples(result, np.array([number]))
+        places = self._backend.selections.places(result, PairFilter(sample=number))
+        pairs = pairs_page(result, places, limit=PARTNERS)
+        query = decisions_query(curation_id).where(Decision.sample == number).order_by(Decision.sequence.desc())
+        with self._backend.catalog.reading() as session:
+            rows = session.execute(query.limit(DECISIONS)).all()
+        harder = result.columns.sample_difficulty > result.columns.sample_difficulty[number]
+        return {
+            "curation": curation,
+            "sample": described,
+            "stored": stored,
+            "image": f"/api/v1/datasets/{result.dataset}/samples/{number}/image",
+            "place": int(harder.sum()) + 1,
+            "partners": [(pair, pair["b"] if pair["a"]["index"] == number else pair["a"]) for pair in pairs["items"]],
+            "total": pairs["total"],
+            "decisions": [decision_view(row, undone).model_dump(mode="json") for row, undone in rows],
+        }
+
+    def pair(self, curation_id: str, one: int, other: int) -> Values:
+        """Two samples side by side; where they are a listed pair, its rank and the pairs beside it by difficulty."""
+        curation, result = self.curated(curation_id)
+        for number in (one, other):
+            one_sample(self._backend, result.dataset, number)
+        columns = result.columns
+        mine = columns.pairs_of_sample(one)
+        [a, b] = describe_samples(result, np.array([one, other]))
+        shown = {"curation": curation, "a": a, "b": b, "pair": None, "before": None, "after": None}
+        listed = mine[(columns.a[mine] == other) | (columns.b[mine] == other)]
+        if one == other or not len(listed):
+            return shown
+        place = int(listed[0])
+        beside = np.arange(max(place - 1, 0), min(place + 2, len(columns.a)), dtype=np.int32)
+        items = pairs_page(result, beside)["items"]
+        here = place - int(beside[0])
+        ranked = rank(columns, items[here]["similarity"])
+        return {
+            **shown,
+            "pair": items[here],
+            "before": items[here - 1] if here else None,
+            "after": items[here + 1] if here + 1 < len(items) else None,
+            "place": place,
+            "rank": ranked,
+            "below": ranked.below / ranked.total,
+        }
+
+    def decisions(self, curation_id: str, cursor: str | None) -> Values:
+        """A page of decisions, the newest first, and how many stand."""
+        curation, result = self.curated(curation_id)
+        query = decisions_query(curation_id).order_by(Decision.sequence.desc())
+        if cursor is not None:
+            query = query.where(Decision.sequence < read_cursor(cursor))
+        with self._backend.catalog.reading() as session:
+            rows = session.execute(query.limit(DECISIONS + 1)).all()
+        verdicts = [verdict for _, verdict in result.verdicts.standing.values()]
+        return {
+            "curation": curation,
+            "decisions": [decision_view(row, undone).model_dump(mode="json") for row, undone in rows[:DECISIONS]],
+            "next": write_cursor(rows[DECISIONS - 1][0].sequence) if len(rows) > DECISIONS else None,
+            "kept": verdicts.count("keep"),
+            "dropped": verdicts.count("drop"),
         }
 
     def jobs(self, only_active: bool = False) -> list[Values]:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from service import schemas
 from service.backend import Backend
+from service.bounds import bound_parts
 from service.events import job_events
 from service.requests import CheckedRoute
 from service.routes.common import (
@@ -137,9 +138,11 @@ def get_estimate(curation_id: str, backend: BackendDep) -> dict[str, Any]:
 
 @router.get("/{curation_id}/bound")
 def get_bound(curation_id: str, backend: BackendDep) -> dict[str, Any]:
-    """The linear probe's error bound with difficult examples, without, and after each remedy."""
-    bound: dict[str, Any] = _summary(backend, curation_id)["bound"]
-    return bound
+    """The linear probe's error bound with difficult examples, without, and after each remedy, and what it is made of:
+    the eigenvalue of each graph, delta, k, and the margin and the temperature that undo the difficult pairs."""
+    summary = _summary(backend, curation_id)
+    bound: dict[str, Any] = summary["bound"]
+    return {**bound, **bound_parts(summary["graph"])}
 
 
 def _summary(backend: Backend, curation_id: str) -> dict[str, Any]:

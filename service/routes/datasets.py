@@ -215,6 +215,17 @@ def get_thumbnail(
     return Response(content, media_type=media_type, headers=headers)
 
 
+@router.get("/{dataset_id}/samples/{number}/image", response_class=Response)
+def get_image(dataset_id: str, number: Number, request: Request, backend: BackendDep) -> Response:
+    """The image file as it was sent; as a PNG, where browsers do not show its format."""
+    etag = f'"{samples.one_sample(backend, dataset_id, number)["sha256"]}"'
+    headers = {"cache-control": IMMUTABLE, "etag": etag}
+    if matches(request, etag):
+        return Response(status_code=304, headers=headers)
+    content, media_type = samples.full_image(backend, dataset_id, number)
+    return Response(content, media_type=media_type, headers=headers)
+
+
 @router.get("/{dataset_id}/quarantine")
 def list_quarantine(dataset_id: str, backend: BackendDep, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
     """What was refused, and why."""

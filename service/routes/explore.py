@@ -9,8 +9,9 @@ import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service import schemas
+from service.counts import cluster_counts, confusion, rank
 from service.cursors import read_cursor
-from service.pairs import PairFilter, Sort, pairs_page
+from service.pairs import Box, PairFilter, Sort, pairs_page
 from service.ranking import Order, ranked_page
 from service.requests import CheckedRoute
 from service.results import Result
@@ -21,8 +22,6 @@ from tamis.errors import InputError
 router = APIRouter(route_class=CheckedRoute, prefix="/curations/{curation_id}", tags=["explore"])
 
 ARROW = "application/vnd.apache.arrow.stream"
-# Pairs of clusters that one answer tells, the most frequent.
-CELLS = 20_000
 
 Similarity = Annotated[float | None, Query(ge=-2, le=2, allow_inf_nan=False)]
 Difficulty = Annotated[float | None, Query(allow_inf_nan=False)]
@@ -43,6 +42,7 @@ class Asked:
     apart: bool | None = None
     decision: Which | None = None
     hardest: NumberFilter = None
+    box: Annotated[str | None, Query(max_length=200, description="x from, y from, x to, y to on the map.")] = None
 
     def of(self, result: Result) -> PairFilter:
         return PairFilter(
@@ -54,7 +54,16 @@ class Asked:
             self.apart,
             self.decision,
             self.hardest,
+            None if self.box is None else _box(self.box),
         )
+
+
+def _box(text: str) -> Box:
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"The box {text[:100]!r} is not four numbers.", "Write it as x,y,x,y.") from None
+    return left, top, right, bottom
 
 
 def _end(end: str, similarity: float | None, share: float | None, result: Result) -> float | None:
@@ -106,12 +115,7 @@ def rank_pair(
     curation_id: str, backend: BackendDep, similarity: Annotated[float, Query(ge=-2, le=2, allow_inf_nan=False)]
 ) -> schemas.PairRank:
     """Where a similarity stands among all pairs, and at which row of the list that is sorted by -similarity."""
-    columns = backend.results.open(curation_id).columns
-    at_least = len(columns.a) - int(np.searchsorted(columns.similarities, np.float32(similarity)))
-    edges = np.linspace(-1, 1, len(columns.counts) + 1)
-    below = int(columns.counts[: np.searchsorted(edges, similarity, side="right") - 1].sum())
-    total = int(columns.counts.sum())
-    return schemas.PairRank(row=at_least, listed=len(columns.a), below=below, total=total)
+    return rank(backend.results.open(curation_id).columns, similarity)
 
 
 @router.get("/samples", response_model=schemas.SamplePage)
@@ -191,54 +195,13 @@ def get_confusion(curation_id: str, wanted: FilterDep, backend: BackendDep) -> R
     """How many listed pairs of the filter lie between each two clusters, as [cluster, cluster, pairs], most first;
     `arranged` is an order of the clusters in which those alike stand side by side."""
     result = backend.results.open(curation_id)
-    columns = result.columns
-    places = backend.selections.places(result, wanted.of(result))
-    one, other = columns.cluster[columns.a[places]], columns.cluster[columns.b[places]]
-    low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
-    size = columns.clusters
-    if size * size <= 2**20:
-        counts = np.bincount(low * size + high, minlength=size * size)
-        keys = np.flatnonzero(counts)
-        counts = counts[keys]
-    else:
-        keys, counts = np.unique(low * size + high, return_counts=True)
-    largest = np.argsort(-counts, kind="stable")[:CELLS]
-    cells = np.stack([*np.divmod(keys[largest], size), counts[largest]], axis=1)
-    return _json(
-        {
-            "clusters": size,
-            "arranged": columns.arranged.tolist(),
-            "pairs": len(places),
-            "cells": cells.tolist(),
-            "left_out": int(len(keys) - len(largest)),
-        }
-    )
+    return _json(confusion(result.columns, backend.selections.places(result, wanted.of(result))))
 
 
 @router.get("/clusters")
 def list_clusters(curation_id: str, backend: BackendDep) -> schemas.Clusters:
     """Each cluster's size, mean difficulty, medoid, and how many listed pairs it has inside and with others."""
-    columns = backend.results.open(curation_id).columns
-    sizes = np.bincount(columns.cluster, minlength=columns.clusters)
-    difficulty = np.bincount(columns.cluster, columns.sample_difficulty, columns.clusters) / np.maximum(sizes, 1)
-    one, other = np.divmod(columns.cluster_keys, columns.clusters)
-    counts = np.diff(columns.cluster_starts)
-    inside = np.bincount(one[one == other], counts[one == other], columns.clusters)
-    outside = np.zeros(columns.clusters)
-    for ends in (one, other):
-        outside += np.bincount(ends[one != other], counts[one != other], columns.clusters)
-    items = [
-        schemas.Cluster(
-            cluster=cluster,
-            samples=int(sizes[cluster]),
-            difficulty=float(difficulty[cluster]),
-            medoid=int(columns.medoids[cluster]) if sizes[cluster] else None,
-            pairs_inside=int(inside[cluster]),
-            pairs_outside=int(outside[cluster]),
-        )
-        for cluster in columns.arranged.tolist()
-    ]
-    return schemas.Clusters(items=items)
+    return schemas.Clusters(items=cluster_counts(backend.results.open(curation_id).columns))
 
 
 def _beginning(cursor: str | None, offset: int | None) -> int:

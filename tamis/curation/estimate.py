@@ -6,13 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.curation.space import sampled
-from tamis.theory import SimilarityGraph
+from tamis.theory import DELTA, SimilarityGraph, estimated
 
 Floats = npt.NDArray[np.float64]
 
 BOOTSTRAPS = 400
 CONFIDENCE = 0.95
-DELTA = 0.05
 # Difficult samples among which partners are looked for, those that look for them, and their partners in all.
 PARTNERS, SEEKERS, MATCHED = 8192, 512, 2**17
 
@@ -51,12 +50,7 @@ class GraphEstimate:
 
     def graph(self) -> SimilarityGraph | None:
         """The graph at the point estimates, with matched pairs; None where they are not beta <= gamma <= alpha < 1."""
-        alpha, beta, gamma = self.alpha.value, self.beta.value, self.gamma.value
-        if not self.n_d or np.isnan(gamma):
-            gamma = beta
-        if not 0 <= beta <= gamma <= alpha < 1:
-            return None
-        return SimilarityGraph(self.n, self.r, self.n_d, alpha, beta, gamma)
+        return estimated(self.n, self.r, self.n_d, self.alpha.value, self.beta.value, self.gamma.value)
 
     def bound(self, k: int | None = None, delta: float = DELTA) -> dict[str, float]:
         """Error bounds of a linear probe on k features (r + 1 by default): with difficult examples, without, and after

@@ -56,7 +56,8 @@ def what_if(
     Takes O(M log M) time and 32 bytes a pair.
     """
     below = np.append(0, np.cumsum(counts))
-    bins = np.searchsorted(edges.astype(np.float32), similarity, side="right").astype(np.int64)
+    # What a rounding put beyond the first or the last edge belongs to the bin beside it, as in a histogram.
+    bins = np.searchsorted(edges.astype(np.float32), similarity, side="right").astype(np.int64).clip(1, len(edges) - 1)
     size = len(edges) + 1
     # Once for each sample and bin: several pairs of a sample in one bin are one incidence.
     incidences = np.unique(np.concatenate([a, b]).astype(np.int64) * size + np.concatenate([bins, bins]))

@@ -20,7 +20,7 @@ SCAN_QUEUE = "scan"
 UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
 
 # What the service may ask for, and the queue on which it starts.
-QUEUE_OF = {"ingest": "cpu", "curation": "cpu", "manifest": "cpu", "training": "train"}
+QUEUE_OF = {"ingest": "cpu", "curation": "cpu", "manifest": "cpu", "layout": "cpu", "training": "train"}
 
 
 @dataclass(frozen=True)

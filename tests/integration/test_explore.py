@@ -9,8 +9,9 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from harness import Server, serving
+from harness import Server, serving, until
 from samples import digit_embeddings, digit_files, write_tar
+from sklearn.manifold import trustworthiness
 
 COUNT = 240
 
@@ -34,6 +35,8 @@ def curated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         asked = server.client.curate(dataset, encoder="embeddings", classes=10, neighbours=8)
         curation = server.client.wait(f"/curations/{asked['id']}", timeout=60)["id"]
         with httpx.Client(base_url=f"{server.url}/api/v1/curations/{curation}", timeout=30) as client:
+            # What draws the map comes after the result.
+            until(lambda: "None" not in client.get("map").headers.get("etag", "None"), 60, "the layout")
             yield Curated(server, client, curation)
 
 
@@ -143,6 +146,26 @@ def test_flags_are_bits_in_the_order_of_the_map(curated: Curated) -> None:
     for sample, cluster, difficulty in zip(drawn["sample"], drawn["cluster"], drawn["difficulty"], strict=True):
         if sample in by_sample:
             assert (by_sample[sample]["cluster"], by_sample[sample]["difficulty"]) == (cluster, difficulty)
+
+
+def test_a_box_on_the_map_chooses_the_pairs_of_what_is_drawn_in_it(curated: Curated) -> None:
+    drawn = curated.table("map").to_pydict()
+    left, right = np.quantile(drawn["x"], [0.2, 0.5]).tolist()
+    box = [left, min(drawn["y"]), right, max(drawn["y"])]
+    inside = {sample for sample, x in zip(drawn["sample"], drawn["x"], strict=True) if left <= x <= right}
+    found = curated.get("pairs", box=",".join(map(repr, box)), limit=500)
+    assert found["items"] == [pair for pair in curated.pairs if indices([pair]) & inside][:500]
+    dry = curated.post("decisions/bulk", verdict="drop", pairs={"box": box}, of_pairs="both", dry_run=True)
+    assert dry["matched"] == len(indices([pair for pair in curated.pairs if indices([pair]) & inside]))
+    assert curated.client.get("pairs", params={"box": "1,2,3"}).status_code == 422
+
+
+def test_the_map_has_samples_beside_those_that_they_are_like(curated: Curated) -> None:
+    drawn = curated.table("map").sort_by("sample")
+    embedded = digit_embeddings(COUNT)
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    places = np.stack([drawn["x"].to_numpy(), drawn["y"].to_numpy()], axis=1)
+    assert trustworthiness(embedded, places, n_neighbors=5) > 0.95
 
 
 def test_a_map_that_is_there_already_is_not_sent_again(curated: Curated) -> None:

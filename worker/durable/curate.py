@@ -91,6 +91,7 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
         row.embedding_id = embedding_id
         row.result_key, row.summary = found.key, found.summary
         row.succeed(f"{found.summary['pairs']} difficult pairs listed")
+        run.jobs.enqueue(session, "layout", curation_id)
 
 
 @step

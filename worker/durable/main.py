@@ -13,6 +13,7 @@ from dbos import DBOS, DBOSConfig
 import worker.durable.curate
 import worker.durable.embed
 import worker.durable.ingest
+import worker.durable.layout
 import worker.durable.manifest
 import worker.durable.train  # noqa: F401  importing registers the workflows
 from tamis.errors import InputError

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tamis.curation.curation import Curation, assemble, curation_from_files
 from tamis.curation.duplicates import duplicate_counts, equal_files
+from tamis.curation.neighbour_map import neighbour_map
 from tamis.curation.plan import Plan, make_plan, plan_from_content
 from tamis.progress import Progress
 from tamis.scan.pairs import merge_parts, scan_all, scan_part, seconds_needed
@@ -86,6 +87,13 @@ def discard_scan(place: Place, scan: Scan) -> None:
     """Frees the plan and what the parts found, once the result is there."""
     for key in (scan.plan, *scan.checkpoints):
         place.objects.delete(key)
+
+
+def lay_out(place: Place, result: str) -> str:
+    """Stores where a map draws the samples of a result, (N, 2) float32; returns its key."""
+    with place.local(f"{result}/features.npy") as file, place.scratch() as folder:
+        np.save(folder / "layout.npy", neighbour_map(np.load(file, mmap_mode="r")))
+        return place.put_file("layouts", folder / "layout.npy")
 
 
 def load_result(place: Place, key: str) -> Curation:

@@ -23,10 +23,17 @@ export function fresh() {
 
 /** @param {string} path @param {RequestInit} options @returns {Promise<any>} */
 export async function call(path, options) {
-  const answer = await fetch(`/api/v1${path}`, options).catch(() => {
+  const answer = await ask(path, options);
+  return answer.json().catch(() => ({}));
+}
+
+/** The answer, whatever is in it. Throws what the server says is wrong. @param {string} path @param {RequestInit} options */
+export async function ask(path, options = {}) {
+  const answer = await fetch(`/api/v1${path}`, options).catch((error) => {
+    if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Try again in a moment.");
   });
+  if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(body.detail ?? `The server answered ${answer.status}.`);
-  return body;
+  throw new Error(body.detail ?? `The server answered ${answer.status}.`);
 }

@@ -14,7 +14,7 @@ export function number(value) {
 
 /** `value` and what it is of. @param {number} value @param {number} total */
 export function part(value, total) {
-  return `${number(value)} of ${number(total)} (${Number(((100 * value) / total).toPrecision(3))} %)`;
+  return `${number(value)} of ${number(total)} (${percent(value / total)})`;
 }
 
 /** A count of bytes. @param {number} count */
@@ -35,4 +35,9 @@ export function duration(seconds) {
 /** @param {string} moment */
 export function when(moment) {
   return `${new Date(moment).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** A share as a percentage of three figures. @param {number} share */
+export function percent(share) {
+  return `${Number((100 * share).toPrecision(3))} %`;
 }
