@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import Server
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from samples import digit_embeddings, digit_files, write_tar
 from windows import HOSTILE_FILE, HOSTILE_NAME, REPORT_VIOLATIONS, Curated, Open
 
@@ -72,7 +72,7 @@ def open_page(browser: Browser, curated: Curated) -> Iterator[Open]:
         context.on("request", lambda request: _check_host(request.url, url, complaints))
         context.on(
             "console",
-            lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
+            lambda message: complaints.append(message.text) if _complains(message) else None,
         )
         context.on("weberror", lambda error: complaints.append(str(error.error)))
         page = context.new_page()
@@ -83,6 +83,11 @@ def open_page(browser: Browser, curated: Curated) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def _complains(message: ConsoleMessage) -> bool:
+    # Of the software that stands in for a GPU here, when it is asked what it has drawn.
+    return message.type in ("error", "warning") and "GPU stall due to ReadPixels" not in message.text
 
 
 def _check_host(address: str, url: str, complaints: list[str]) -> None:

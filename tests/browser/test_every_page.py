@@ -8,7 +8,10 @@ import pytest
 from playwright.sync_api import expect
 from windows import HOSTILE_FILE, HOSTILE_NAME, Curated, Open, violations
 
-PAGES = ("data sets", "data set", "curation", "jobs")
+PAGES = (
+    *("data sets", "data set", "curation", "explore", "clusters", "bound", "sample", "pair", "decisions"),
+    "jobs",
+)
 SHOWN_NAME = HOSTILE_NAME.replace("\u202e", "\\u202e")
 
 

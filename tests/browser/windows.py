@@ -34,6 +34,12 @@ class Curated:
             "data sets": "/",
             "data set": f"/datasets/{self.dataset}",
             "curation": f"/curations/{self.curation}",
+            "explore": f"/curations/{self.curation}/explore?hardest=100",
+            "clusters": f"/curations/{self.curation}/clusters",
+            "bound": f"/curations/{self.curation}/bound",
+            "sample": f"/curations/{self.curation}/samples/0",
+            "pair": f"/curations/{self.curation}/pairs/0-1",
+            "decisions": f"/curations/{self.curation}/decisions",
             "jobs": "/jobs",
         }
 
