@@ -55,7 +55,9 @@ class Guarded:
         if not scope["path"].isprintable():
             refusal = problems.problem(request, HTTPStatus.NOT_FOUND, NotFoundError.type, problems.DETAILS[404])
         elif scope["path"].startswith(f"{API}/"):
-            refusal = await run_in_threadpool(_refusal, request)
+            # Without keys nothing is looked up, and a thread is not worth its while.
+            keyed = request.app.state.require_key
+            refusal = await run_in_threadpool(_refusal, request) if keyed else _refusal(request)
         await (refusal or self._app)(scope, receive, send)
 
 

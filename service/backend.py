@@ -42,7 +42,7 @@ def open_backend(settings: Settings) -> Backend:
     return Backend(settings, catalog, objects, open_jobs(catalog.engine), tables, uploads, results, selections)
 
 
-def backend(request: Request) -> Backend:
+async def backend(request: Request) -> Backend:
     """FastAPI dependency: this process's backend."""
     found: Backend = request.app.state.backend
     return found

@@ -128,8 +128,7 @@ class ColumnStore:
 
     def layout(self, key: str) -> Floats:
         """(N, 2) float32, the places of the samples as a job has laid them out."""
-        positions: Floats = np.load(self._tables.local(key), mmap_mode="r")
-        return positions
+        return _mapped(self._tables.local(key))
 
     def _opened(self, key: str, load: Any) -> Any:
         with self._lock:
@@ -150,7 +149,7 @@ class ColumnStore:
                     np.save(unfinished / f"{name}.npy", values)
         state = json.loads(self._tables.local(f"{key}/curation.json").read_text())
         names = [field.name for field in fields(Columns) if field.name != "thresholds"]
-        return Columns(state["thresholds"], **{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})
+        return Columns(state["thresholds"], **{name: _mapped(folder / f"{name}.npy") for name in names})
 
     def _index(self, key: str) -> pa.Table:
         folder = self._folder / f"index-{Path(key).stem}"
@@ -173,12 +172,13 @@ def _make(files: dict[str, Path]) -> dict[str, npt.NDArray[Any]]:
     cluster, sample_difficulty = samples["cluster"].to_numpy(), samples["difficulty"].to_numpy()
     features = np.load(files["features.npy"], mmap_mode="r")
     clusters = int(cluster.max()) + 1
-    by_similarity = np.argsort(-similarity, kind="stable").astype(np.int32)
+    by_similarity = _order(np.uint64(2**32 - 1) - _ascending(similarity))
     ends = np.stack([a, b], axis=1).ravel().astype(np.int32)
     low, high = np.minimum(cluster[a], cluster[b]), np.maximum(cluster[a], cluster[b])
     keys = low.astype(np.int64) * clusters + high
-    by_key = np.argsort(keys, kind="stable").astype(np.int32)
-    distinct, first = np.unique(keys[by_key], return_index=True)
+    by_key = _order(keys.astype(np.uint64))
+    keys = keys[by_key]
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
     counts = np.array(state["counts"], np.int64)
     histogram_edges = np.linspace(-1.0, 1.0, len(counts) + 1)
     cut = state["thresholds"]
@@ -193,13 +193,13 @@ def _make(files: dict[str, Path]) -> dict[str, npt.NDArray[Any]]:
         "by_similarity": by_similarity,
         "similarities": similarity[by_similarity[::-1]],
         "sample_starts": np.append(0, np.cumsum(np.bincount(ends, minlength=len(cluster)))),
-        "sample_pairs": (np.argsort(ends, kind="stable") // 2).astype(np.int32),
-        "cluster_keys": distinct,
+        "sample_pairs": _order(ends.astype(np.uint64)) // 2,
+        "cluster_keys": keys[first],
         "cluster_starts": np.append(first, len(keys)),
         "cluster_pairs": by_key,
         "cluster": cluster,
         "sample_difficulty": sample_difficulty,
-        "by_difficulty": np.argsort(-sample_difficulty, kind="stable").astype(np.int32),
+        "by_difficulty": _order(np.uint64(2**32 - 1) - _ascending(sample_difficulty)),
         "order": np.random.default_rng(0).permutation(len(cluster)).astype(np.int32),
         "plane": principal_plane(features),
         "medoids": medoids(features, cluster, middles),
@@ -210,6 +210,25 @@ def _make(files: dict[str, Path]) -> dict[str, npt.NDArray[Any]]:
         "listed_below": told.listed,
         "samples_table": told.samples,
     }
+
+
+def _order(keys: npt.NDArray[np.uint64]) -> Places:
+    """As of a stable argsort, of keys below 2^32, several times as fast: each carries its place, which ends ties."""
+    carried = keys << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
+    carried.sort()
+    return carried.astype(np.uint32).view(np.int32)
+
+
+def _ascending(values: Floats) -> npt.NDArray[np.uint64]:
+    """Integers below 2^32 in the order of the values."""
+    bits = values.view(np.int32)
+    return (np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + 2**31).astype(np.uint64)
+
+
+def _mapped(path: Path) -> npt.NDArray[Any]:
+    """As a plain array: each slice of NumPy's own class for it takes ten times as long."""
+    mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r").view(np.ndarray)
+    return mapped
 
 
 @contextmanager

@@ -3,21 +3,23 @@
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from service import schemas
 from service.columns import Columns, Places
 from service.cursors import place_of_page
 from service.results import Result
 from service.verdicts import Which
 from tamis.errors import InputError
 
-SORTS = ("-difficulty", "-similarity", "similarity")
 Mask = npt.NDArray[np.bool_]
 Box = tuple[float, float, float, float]
-Sort = Literal["-difficulty", "-similarity", "similarity"]
+SORTS = ("-difficulty", "-similarity", "similarity")
+# Bytes that a remembered selection takes beside its places.
+ENTRY = 1024
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,29 @@ class PairFilter:
     box: Box | None = None
 
 
+def pair_filter(asked: schemas.PairFilter, result: Result) -> PairFilter:
+    """What a request means, its shares of all pairs turned into similarities."""
+    low, high = asked.sim_low, asked.sim_high
+    return PairFilter(
+        sim_low=low if asked.pos_low is None else result.similarity_at(asked.pos_low),
+        sim_high=high if asked.pos_high is None else result.similarity_at(asked.pos_high),
+        cluster_a=asked.cluster_a,
+        cluster_b=asked.cluster_b,
+        sample=asked.sample,
+        apart=asked.apart,
+        decision=asked.decision,
+        hardest=asked.hardest,
+        box=asked.box,
+    )
+
+
 class PairSelections:
     """The places of the pairs that filters mean. The latest are remembered, so that each page of a list is a slice."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
         self._known: OrderedDict[Any, Places] = OrderedDict()
+        self._held = 0
         self._lock = threading.Lock()
 
     def places(self, result: Result, wanted: PairFilter, sort: str = "-difficulty") -> Places:
@@ -62,9 +81,11 @@ class PairSelections:
         boxed = _inside_box(result.positions, wanted.box) if wanted.box else None
         found = _places(result.columns, wanted, sort, decided, boxed)
         with self._lock:
-            self._known[key] = found
-            while sum(each.nbytes for each in self._known.values()) > self._memory:
-                self._known.popitem(last=False)
+            if key not in self._known:
+                self._known[key] = found
+                self._held += found.nbytes + ENTRY
+            while self._held > self._memory:
+                self._held -= self._known.popitem(last=False)[1].nbytes + ENTRY
         return found
 
 
@@ -133,16 +154,15 @@ def _inside(similarity: npt.NDArray[np.float32], wanted: PairFilter) -> Mask:
 def pairs_page(result: Result, places: Places, *, offset: int = 0, limit: int = 100) -> dict[str, Any]:
     """One page as {items, total, offset, next, previous}."""
     chosen, columns, cut = places[offset : offset + limit], result.columns, result.thresholds
-    sides = {"a": columns.a[chosen], "b": columns.b[chosen]}
-    described = {name: describe_samples(result, numbers) for name, numbers in sides.items()}
+    described = describe_samples(result, np.concatenate([columns.a[chosen], columns.b[chosen]]))
     similarity = columns.similarity[chosen]
     band = PairFilter(cut["sim_low"], cut["sim_high"])
     values = zip(
         similarity.tolist(),
         _inside(similarity, band).tolist(),
         columns.difficulty[chosen].tolist(),
-        described["a"],
-        described["b"],
+        described[: len(chosen)],
+        described[len(chosen) :],
         strict=True,
     )
     names = ("similarity", "in_band", "difficulty", "a", "b")

@@ -1,6 +1,6 @@
 """Which samples of a curation a request means, and pages of them by difficulty."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,6 @@ from service.cursors import place_of_page
 from service.pairs import describe_samples
 from service.results import Result
 from service.schemas import SampleFilter
-
-Order = Literal["-difficulty", "difficulty", "index"]
 
 
 def matching_samples(result: Result, wanted: SampleFilter) -> npt.NDArray[np.bool_]:
@@ -31,7 +29,7 @@ def matching_samples(result: Result, wanted: SampleFilter) -> npt.NDArray[np.boo
     return kept
 
 
-def ranked_page(result: Result, wanted: SampleFilter, sort: Order, offset: int, limit: int) -> dict[str, Any]:
+def ranked_page(result: Result, wanted: SampleFilter, sort: str, offset: int, limit: int) -> dict[str, Any]:
     """One page as {items, total, offset, next, previous}."""
     kept = matching_samples(result, wanted)
     order = np.arange(result.samples) if sort == "index" else np.asarray(result.columns.by_difficulty)

@@ -6,8 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
+from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from tamis.errors import InputError
 
@@ -64,4 +66,13 @@ class _Bounded(Request):
 def _parameters(dependant: Dependant) -> set[str]:
     """The names of the query parameters that a route and what it depends on take."""
     below = (_parameters(each) for each in dependant.dependencies)
-    return {parameter.alias for parameter in dependant.query_params}.union(*below)
+    own = (_names(parameter) for parameter in dependant.query_params)
+    return set().union(*own, *below)
+
+
+def _names(parameter: ModelField) -> set[str]:
+    """The fields of a model that stands for several parameters; else the one."""
+    annotation = parameter.field_info.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return set(annotation.model_fields)
+    return {parameter.alias}

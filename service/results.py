@@ -12,18 +12,36 @@ from service.columns import Columns, ColumnStore
 from service.verdicts import Verdicts, VerdictStore
 from tamis.errors import ConflictError, NotFoundError
 from tamis.store.catalog import Catalog
-from tamis.store.schema import Curation, Dataset
+from tamis.store.schema import Curation, Dataset, Decision
+
+_LATEST = sa.select(sa.func.max(Decision.sequence)).where(Decision.curation_id == Curation.id).scalar_subquery()
+_OPENED = (
+    sa.select(
+        Curation.state,
+        Curation.dataset_id,
+        Curation.result_key,
+        Dataset.index_key,
+        Curation.layout_key,
+        _LATEST.label("decided"),
+    )
+    .join(Dataset)
+    .where(Curation.id == sa.bindparam("id"))
+)
 
 
 @dataclass(frozen=True)
 class Result:
-    """curation, dataset: ids. key, index_key, layout_key: of the objects. What is not asked for is not read."""
+    """curation, dataset: ids. key, index_key, layout_key: of the objects. decided: number of the latest decision.
+
+    What is not asked for is not read.
+    """
 
     curation: str
     dataset: str
     key: str
     index_key: str
     layout_key: str | None
+    decided: int
     _columns: ColumnStore
     _verdicts: VerdictStore
 
@@ -50,8 +68,8 @@ class Result:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """As they are when this is first asked for."""
-        return self._verdicts.of(self.curation)
+        """As they were when the result was opened, or later."""
+        return self._verdicts.of(self.curation, self.decided)
 
     def similarity_at(self, share: float) -> float:
         """The edge above which about `share` of all pairs lie."""
@@ -66,14 +84,18 @@ class Results:
 
     def open(self, curation_id: str) -> Result:
         """Raises NotFoundError, and ConflictError before the curation has a result."""
-        wanted = (Curation.state, Curation.dataset_id, Curation.result_key, Dataset.index_key, Curation.layout_key)
-        query = sa.select(*wanted).join(Dataset).where(Curation.id == curation_id)
-        with self._catalog.reading() as session:
-            row = session.execute(query).one_or_none()
+        row = next(iter(self._catalog.rows(_OPENED, id=curation_id)), None)
         if row is None:
             raise NotFoundError(f"There is no curation {curation_id}.", "GET /api/v1/curations lists them.")
         if row.result_key is None or row.index_key is None:
             raise ConflictError(f"Curation {curation_id} is {row.state} and has no result.", "Wait until it succeeded.")
         return Result(
-            curation_id, row.dataset_id, row.result_key, row.index_key, row.layout_key, self._columns, self._verdicts
+            curation_id,
+            row.dataset_id,
+            row.result_key,
+            row.index_key,
+            row.layout_key,
+            row.decided or 0,
+            self._columns,
+            self._verdicts,
         )

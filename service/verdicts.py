@@ -49,21 +49,26 @@ class VerdictStore:
         self._known: OrderedDict[str, Verdicts] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, curation_id: str) -> Verdicts:
-        with self._lock, self._catalog.reading() as session:
+    def of(self, curation_id: str, version: int) -> Verdicts:
+        """Those that stood after decision number `version`, or a later one."""
+        with self._lock:
             known = self._known.get(curation_id, Verdicts(0, {}))
-            mine = Decision.curation_id == curation_id
-            version = session.scalar(sa.select(sa.func.max(Decision.sequence)).where(mine)) or 0
-            if version != known.version:
-                later = sa.select(Decision.sample).where(mine, Decision.sequence > known.version).distinct()
-                changed = set(session.scalars(later))
-                standing = {sample: value for sample, value in known.standing.items() if sample not in changed}
-                known = Verdicts(version, standing | _standing(session, curation_id, changed))
+            if version > known.version:
+                known = self._later(curation_id, known)
             self._known[curation_id] = known
             self._known.move_to_end(curation_id)
             if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
             return known
+
+    def _later(self, curation_id: str, known: Verdicts) -> Verdicts:
+        with self._catalog.reading() as session:
+            after = Decision.curation_id == curation_id, Decision.sequence > known.version
+            rows = session.execute(sa.select(Decision.sequence, Decision.sample).where(*after)).all()
+            changed = {row.sample for row in rows}
+            standing = {sample: value for sample, value in known.standing.items() if sample not in changed}
+            version = max((row.sequence for row in rows), default=known.version)
+            return Verdicts(version, standing | _standing(session, curation_id, changed))
 
 
 def _standing(session: Session, curation_id: str, samples: Iterable[int]) -> dict[int, tuple[int, str]]:

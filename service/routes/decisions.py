@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from service import schemas
 from service.auth import name_of_caller
 from service.cursors import read_cursor, write_cursor
-from service.pairs import PairFilter
+from service.pairs import pair_filter
 from service.ranking import matching_samples
 from service.requests import CheckedRoute
 from service.results import Result
@@ -50,10 +50,10 @@ def decide_in_bulk(
     Of a dry run nothing remains but the counts. A batch is undone as one.
     """
     by, batch = name_of_caller(request), None if body.dry_run else new_id("ba")
-    result = backend.results.open(curation_id)
     with backend.catalog.session() as session:
         # Locked before the decisions are read: what another person decides meanwhile comes after.
         found(session, Curation, curation_id, lock=True)
+        result = backend.results.open(curation_id)
         matched = _matched(result, body, backend)
         stands = result.verdicts.mask(body.verdict, result.samples)
         changed = np.flatnonzero(matched & ~stands)
@@ -68,7 +68,7 @@ def _matched(result: Result, body: schemas.BulkDecision, backend: BackendDep) ->
         return matching_samples(result, body.samples)
     assert body.pairs is not None
     columns = result.columns
-    places = backend.selections.places(result, PairFilter(**body.pairs.model_dump()))
+    places = backend.selections.places(result, pair_filter(body.pairs, result))
     a, b = columns.a[places], columns.b[places]
     touched = np.zeros(result.samples, bool)
     if body.of_pairs == "both":

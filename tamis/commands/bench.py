@@ -17,6 +17,7 @@ def bench(
         Literal[
             "scan",
             "recut",
+            "pairs-api",
             "memory",
             "scale",
             "classes",

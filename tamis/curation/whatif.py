@@ -47,8 +47,8 @@ def what_if(
     edges: npt.NDArray[np.float64],
     histogram_edges: npt.NDArray[np.float64],
     counts: npt.NDArray[np.int64],
-    a: npt.NDArray[np.integer],
-    b: npt.NDArray[np.integer],
+    a: npt.NDArray[np.int64],
+    b: npt.NDArray[np.int64],
     similarity: npt.NDArray[np.float32],
 ) -> WhatIf:
     """edges: some of the (B + 1,) `histogram_edges` over all pairs. a, b, similarity: (M,) the listed pairs.
@@ -59,12 +59,12 @@ def what_if(
     # What a rounding put beyond the first or the last edge belongs to the bin beside it, as in a histogram.
     bins = np.searchsorted(edges.astype(np.float32), similarity, side="right").astype(np.int64).clip(1, len(edges) - 1)
     size = len(edges) + 1
+    incidences = np.sort(np.concatenate([a * size + bins, b * size + bins]))
     # Once for each sample and bin: several pairs of a sample in one bin are one incidence.
-    incidences = np.unique(np.concatenate([a, b]).astype(np.int64) * size + np.concatenate([bins, bins]))
-    sample, own = np.divmod(incidences, size)
-    before = np.where(np.append(True, sample[1:] != sample[:-1]), -1, np.append(-1, own[:-1])) if len(own) else own
-    table = np.zeros((size, size), np.int64)
-    np.add.at(table, (before + 1, own), 1)
+    sample, own = np.divmod(incidences[np.diff(incidences, prepend=-1) > 0], size)
+    before = np.concatenate([[-1], own[:-1]])[: len(own)]
+    before[np.diff(sample, prepend=-1) > 0] = -1
+    table = np.bincount((before + 1) * size + own, minlength=size * size).reshape(size, size)
     # Bin number i ends at edge i, so what lies below edge i has a bin of i or less.
     summed = table.cumsum(0).cumsum(1)
     return WhatIf(

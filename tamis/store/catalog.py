@@ -39,6 +39,11 @@ class Catalog:
         with self._sessions(bind=self.engine.execution_options(**{_READS: True})) as session, session.begin():
             yield session
 
+    def rows(self, statement: "sa.Select[Any]", **parameters: Any) -> Sequence[sa.Row[Any]]:
+        """The same for one statement: what is asked at every request takes a third of the time so."""
+        with self.engine.execution_options(**{_READS: True}).connect() as connection:
+            return connection.execute(statement, parameters).all()
+
     def close(self) -> None:
         self.engine.dispose()
 

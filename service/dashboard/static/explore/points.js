@@ -66,7 +66,8 @@ export class Points {
     this.hue = hue;
     this.grid = grid(this.places);
     this.flagged = new Uint32Array(0);
-    this.plain = Uint32Array.from({ length: x.length }, (_, i) => i);
+    this.plain = new Uint32Array(x.length);
+    for (let i = 0; i < x.length; i += 1) this.plain[i] = i;
     this.build();
   }
 

@@ -29,12 +29,14 @@ class SampleMap extends Part {
       return;
     }
     this.paintWith();
-    this.points.load(this.told.x, this.told.y, Uint8Array.from(this.told.clusters, (cluster) => cluster % HUES));
+    const hues = new Uint8Array(this.told.clusters.length);
+    for (let i = 0; i < hues.length; i += 1) hues[i] = this.told.clusters[i] % HUES;
+    this.points.load(this.told.x, this.told.y, hues);
     this.listen(canvas, "wheel", (event) => {
       event.preventDefault();
       this.points.zoomAt(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY);
     });
-    this.watching = new ResizeObserver(() => this.points.draw());
+    this.watching = new ResizeObserver(() => this.points.draw(true));
     this.watching.observe(canvas);
     this.listen(matchMedia("(prefers-color-scheme: dark)"), "change", () => {
       this.paintWith();
@@ -58,7 +60,8 @@ class SampleMap extends Part {
     const bits = new Uint8Array(await answer.arrayBuffer());
     this.touched = [Number(answer.headers.get("x-samples")), Number(answer.headers.get("x-pairs"))];
     this.points.flag(bits);
-    this.points.draw();
+    // What is there at once is a fair part of the points; the rest follows when nothing moves.
+    this.points.draw(true);
   }
 
   /** Takes the colours from the style sheet, which knows the theme. */
