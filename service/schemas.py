@@ -53,8 +53,16 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class NewDataset(Request):
+class Named(Request):
     name: Name = Field(min_length=1, max_length=200, pattern=r"\S")
+
+
+class NewDataset(Named):
+    pass
+
+
+class Rename(Named):
+    pass
 
 
 class Location(Request):
@@ -183,6 +191,7 @@ class UploadView(BaseModel):
 
 
 class CurationView(JobFields):
+    name: str | None
     dataset: str
     dataset_name: str
     parameters: dict[str, Any]
@@ -190,6 +199,7 @@ class CurationView(JobFields):
 
 
 class ManifestView(JobFields):
+    name: str | None
     curation: str
     parameters: dict[str, Any]
     result: dict[str, Any] | None

@@ -69,6 +69,7 @@ def curation_view(row: Curation) -> schemas.CurationView:
     result = {name: value for name, value in row.summary.items() if name != "histogram"} if row.summary else None
     return schemas.CurationView(
         **_job_fields(row),
+        name=row.name,
         dataset=row.dataset_id,
         dataset_name=row.dataset.name,
         parameters=row.parameters,
@@ -80,6 +81,7 @@ def manifest_view(row: Manifest) -> schemas.ManifestView:
     names = row.summary["files"] if row.summary else {}
     return schemas.ManifestView(
         **_job_fields(row),
+        name=row.name,
         curation=row.curation_id,
         parameters=row.parameters,
         result=row.summary,
