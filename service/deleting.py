@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.archives import attempt, discard
+from service.archives import discard
 from service.backend import Backend
 from service.views import ACTIVE_STATES, found
 from tamis.errors import BusyError, ConflictError
@@ -56,13 +56,13 @@ def delete_row(backend: Backend, model: type[Job], row_id: str, *, cascade: bool
         _refuse(session, row, depending, cascade)
         before = needed(session)
         upload_key = row.upload_key if isinstance(row, Dataset) else None
-        ingest = attempt(upload_key) if isinstance(row, Dataset) and row.state in ACTIVE_STATES else None
+        active = row.state in ACTIVE_STATES
         for kind, of_it in depending:
             session.execute(sa.delete(kind).where(of_it).execution_options(synchronize_session=False))
         uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == row_id)).all()
         session.delete(row)
-    if ingest is not None:
-        backend.jobs.cancel("ingest", row_id, ingest)
+    if active:
+        backend.jobs.cancel("ingest", row_id)
     discard(backend, upload_key)
     for upload in uploads:
         backend.uploads.discard(upload)
