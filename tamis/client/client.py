@@ -161,7 +161,7 @@ class Client:
         return list(self._all("/datasets"))
 
     def delete_dataset(self, dataset_id: str) -> None:
-        """Deletes a data set that no curation was made of."""
+        """Deletes a data set of which no curation has a result."""
         _answer(self._retried(lambda: self._http.delete(f"/api/v1/datasets/{dataset_id}")))
 
     def quarantine(self, dataset_id: str) -> Iterator[dict[str, Any]]:
