@@ -24,6 +24,7 @@ from service.routes import (
     explore,
     health,
     jobs,
+    managing,
     manifests,
     trainings,
     uploads,
@@ -63,7 +64,19 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
     if not require_key:
         app.add_middleware(LoopbackHosts)
     secure(app)
-    for module in (datasets, uploads, embeddings, encoders, curations, explore, manifests, trainings, decisions, jobs):
+    for module in (
+        datasets,
+        uploads,
+        embeddings,
+        encoders,
+        curations,
+        explore,
+        manifests,
+        trainings,
+        decisions,
+        managing,
+        jobs,
+    ):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
     app.include_router(pages(PageViews(backend)), include_in_schema=False)

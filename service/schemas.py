@@ -61,8 +61,16 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class NewDataset(Request):
+class Named(Request):
     name: Name = Field(min_length=1, max_length=200, pattern=r"\S")
+
+
+class NewDataset(Named):
+    pass
+
+
+class Rename(Named):
+    pass
 
 
 class Location(Request):
@@ -191,6 +199,7 @@ class UploadView(BaseModel):
 
 
 class CurationView(JobFields):
+    name: str | None
     dataset: str
     dataset_name: str
     parameters: dict[str, Any]
@@ -198,6 +207,7 @@ class CurationView(JobFields):
 
 
 class ManifestView(JobFields):
+    name: str | None
     curation: str
     parameters: dict[str, Any]
     result: dict[str, Any] | None

@@ -9,7 +9,18 @@ from sqlalchemy.orm import Session, aliased, defer, joinedload
 from service import schemas
 from service.tus import metadata
 from tamis.errors import NotFoundError
-from tamis.store.schema import Curation, Dataset, Decision, Embedding, Job, Manifest, StoredEncoder, Training, Upload
+from tamis.store.schema import (
+    JOBS,
+    Curation,
+    Dataset,
+    Decision,
+    Embedding,
+    Job,
+    Manifest,
+    StoredEncoder,
+    Training,
+    Upload,
+)
 
 RECENT_JOBS = 50
 ACTIVE_STATES = ("queued", "running")
@@ -69,6 +80,7 @@ def curation_view(row: Curation) -> schemas.CurationView:
     result = {name: value for name, value in row.summary.items() if name != "histogram"} if row.summary else None
     return schemas.CurationView(
         **_job_fields(row),
+        name=row.name,
         dataset=row.dataset_id,
         dataset_name=row.dataset.name,
         parameters=row.parameters,
@@ -80,6 +92,7 @@ def manifest_view(row: Manifest) -> schemas.ManifestView:
     names = row.summary["files"] if row.summary else {}
     return schemas.ManifestView(
         **_job_fields(row),
+        name=row.name,
         curation=row.curation_id,
         parameters=row.parameters,
         result=row.summary,
@@ -128,15 +141,7 @@ def job_views(session: Session) -> list[schemas.JobView]:
     curations = _recent(session, sa.select(Curation).options(defer(Curation.summary)), Curation)
     manifests = _recent(session, sa.select(Manifest).options(of_curation), Manifest)
     trainings = _recent(session, sa.select(Training).options(of_training), Training)
-    views = [
-        *(_job_view("ingest", row, row, f"/datasets/{row.id}") for row in ingests),
-        *(_job_view("curation", row, row.dataset, f"/curations/{row.id}") for row in curations),
-        *(_job_view("manifest", row, row.curation.dataset, f"/curations/{row.curation_id}") for row in manifests),
-        *(
-            _job_view("training", row, row.manifest.curation.dataset, f"/curations/{row.manifest.curation_id}")
-            for row in trainings
-        ),
-    ]
+    views = [job_view(row) for row in (*ingests, *curations, *manifests, *trainings)]
     views.sort(key=lambda view: (view.state in ACTIVE_STATES, view.created_at, view.id), reverse=True)
     return views[:RECENT_JOBS]
 
@@ -146,10 +151,26 @@ def _recent(session: Session, query: "sa.Select[JobRow]", model: type[JobRow]) -
     return session.scalars(query.order_by(ended, model.created_at.desc()).limit(RECENT_JOBS)).all()
 
 
-def _job_view(kind: str, row: Job, dataset: Dataset, url: str | None) -> schemas.JobView:
-    return schemas.JobView.model_validate(
-        {**_job_fields(row), "kind": kind, "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
-    )
+def job_row(session: Session, job_id: str, lock: bool = False) -> Job:
+    """The row of a job of whatever kind, which its id tells. Raises NotFoundError."""
+    model = JOBS.get(job_id.partition("_")[0])
+    row = found(session, model, job_id, lock=lock) if model is not None else None
+    if row is None or row.state == "empty":
+        raise NotFoundError(f"There is no job {job_id}.", "The list of jobs shows what is.")
+    return row
+
+
+def job_view(row: Job) -> schemas.JobView:
+    if isinstance(row, Dataset):
+        kind, dataset, url = "ingest", row, f"/datasets/{row.id}"
+    elif isinstance(row, Curation):
+        kind, dataset, url = "curation", row.dataset, f"/curations/{row.id}"
+    else:
+        assert isinstance(row, Manifest | Training)
+        curation = row.curation if isinstance(row, Manifest) else row.manifest.curation
+        kind, dataset, url = type(row).__name__.lower(), curation.dataset, f"/curations/{curation.id}"
+    about = {"kind": kind, "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
+    return schemas.JobView.model_validate({**_job_fields(row), **about})
 
 
 def _job_fields(row: Job) -> dict[str, Any]:

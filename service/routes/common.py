@@ -20,6 +20,7 @@ IdempotencyKey = Annotated[
     Header(alias="Idempotency-Key", max_length=200, description="The same key and body give the same object again."),
 ]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+Cascade = Annotated[bool, Query(description="Deletes what depends on it too.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Number = Annotated[int, Path(ge=0, le=MAX_INTEGER)]
 NumberFilter = Annotated[int | None, Query(ge=0, le=MAX_INTEGER)]

@@ -24,7 +24,6 @@ from service.routes.common import (
 from service.views import brought_embeddings, curation_view, found
 from tamis.encoders.names import encoder_place, parse_encoder
 from tamis.errors import ConflictError, InputError, NotFoundError
-from tamis.store.catalog import cancel
 from tamis.store.schema import Curation, Dataset, new_id
 
 router = APIRouter(route_class=CheckedRoute, prefix="/curations", tags=["curations"])
@@ -106,15 +105,6 @@ def list_curations(
 def get_curation(curation_id: str, backend: BackendDep) -> schemas.CurationView:
     with backend.catalog.session() as session:
         return curation_view(found(session, Curation, curation_id))
-
-
-@router.delete("/{curation_id}", status_code=202)
-def cancel_curation(curation_id: str, backend: BackendDep) -> schemas.CurationView:
-    with backend.catalog.session() as session:
-        found(session, Curation, curation_id)
-    cancel(backend.catalog, Curation, curation_id)
-    backend.jobs.cancel("curation", curation_id)
-    return get_curation(curation_id, backend)
 
 
 @router.get("/{curation_id}/events")

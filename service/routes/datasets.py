@@ -1,7 +1,6 @@
 """Data sets: create, upload, register a location, look at samples and quarantine."""
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -15,12 +14,14 @@ from starlette.concurrency import run_in_threadpool
 from service import samples, schemas
 from service.archives import attempt, check_archive, discard, open_dataset, queue_archive
 from service.backend import Backend
+from service.deleting import delete_row
 from service.events import job_events
 from service.requests import CheckedRoute
 from service.routes.common import (
     BINARY,
     IMMUTABLE,
     BackendDep,
+    Cascade,
     Cursor,
     IdempotencyKey,
     Limit,
@@ -31,11 +32,10 @@ from service.routes.common import (
     matches,
 )
 from service.views import dataset_view, found
-from tamis.errors import BusyError, ConflictError, InputError, QuotaError
+from tamis.errors import InputError, QuotaError
 from tamis.sources import resolved
-from tamis.store.garbage import collect_garbage, needed
 from tamis.store.quota import ROOM_HINT, claim_room, room_left
-from tamis.store.schema import Curation, Dataset, Upload, new_id
+from tamis.store.schema import Dataset, new_id
 
 router = APIRouter(route_class=CheckedRoute, prefix="/datasets", tags=["data sets"])
 
@@ -68,31 +68,10 @@ def get_dataset(dataset_id: str, backend: BackendDep) -> schemas.DatasetView:
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete_dataset(dataset_id: str, backend: BackendDep) -> None:
-    """Forgets a data set of which no curation succeeded, waits or runs, and frees the objects that nothing else needs;
-    cancels its ingest. While jobs run, the objects are freed within an hour of their end."""
-    with backend.catalog.session() as session:
-        row = found(session, Dataset, dataset_id)
-        of_it = Curation.dataset_id == dataset_id
-        without_result = Curation.state.in_(("failed", "cancelled"))
-        curations = session.scalar(sa.select(sa.func.count()).where(of_it, ~without_result))
-        if curations:
-            raise ConflictError(
-                f"{curations} curations were made of this data set.", "Their manifests refer to it; keep it."
-            )
-        before = needed(session)
-        upload_key = row.upload_key
-        uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == dataset_id)).all()
-        running = row.state in {"queued", "running"}
-        session.execute(sa.delete(Curation).where(of_it))
-        session.delete(row)
-    if running:
-        backend.jobs.cancel("ingest", dataset_id, attempt(upload_key))
-    discard(backend, upload_key)
-    for upload in uploads:
-        backend.uploads.discard(upload)
-    with suppress(BusyError):
-        collect_garbage(backend.catalog, backend.objects, last_of=before)
+def delete_dataset(dataset_id: str, backend: BackendDep, cascade: Cascade = False) -> None:
+    """Forgets a data set, cancels its ingest, and frees the objects that nothing else needs; while jobs run, within an
+    hour of their end. Where a curation of it has a result, `cascade` deletes them all with it."""
+    delete_row(backend, Dataset, dataset_id, cascade=cascade)
 
 
 @router.post("/{dataset_id}/archive", status_code=202, openapi_extra=BINARY)

@@ -161,7 +161,7 @@ class Client:
         return list(self._all("/datasets"))
 
     def delete_dataset(self, dataset_id: str) -> None:
-        """Deletes a data set that no curation was made of."""
+        """Deletes a data set of which no curation has a result."""
         _answer(self._retried(lambda: self._http.delete(f"/api/v1/datasets/{dataset_id}")))
 
     def quarantine(self, dataset_id: str) -> Iterator[dict[str, Any]]:
@@ -232,7 +232,8 @@ class Client:
 
     def cancel(self, job: str) -> dict[str, Any]:
         """Cancels the curation or training at an address such as `/curations/ID`; returns it."""
-        return _answer(self._retried(lambda: self._http.delete(f"/api/v1{job}")))
+        _answer(self._http.post(f"/api/v1/jobs/{job.rpartition('/')[2]}/cancel"))
+        return self._get(job)
 
     def train(self, manifest: str, **parameters: Any) -> dict[str, Any]:
         """Asks for a training on a manifest; returns it queued."""

@@ -112,7 +112,8 @@ def advance(catalog: Catalog, model: type[Job], row_id: str, **changes: Any) -> 
     if changes.get("state") == "running":
         changes = {"error": None, **changes, "started_at": sa.func.coalesce(model.started_at, now())}
     elif changes.get("state") in TERMINAL_STATES:
-        changes = {**changes, "finished_at": now()}
+        # What it did and at which pace holds no more.
+        changes = {"message": "", **changes, "finished_at": now()}
     statement = (
         sa.update(model)
         .where(model.id == row_id, model.state != "cancelled")
@@ -149,7 +150,7 @@ def cancel(catalog: Catalog, model: type[Job], row_id: str) -> None:
             raise NotFoundError(f"There is no {model.__name__.lower()} {row_id}.")
         if row.state in TERMINAL_STATES:
             raise ConflictError(f"{row_id} has {row.state} already.", "Only what waits or runs can be cancelled.")
-        row.state, row.finished_at, row.version = "cancelled", now(), row.version + 1
+        row.state, row.message, row.finished_at, row.version = "cancelled", "", now(), row.version + 1
 
 
 def page(

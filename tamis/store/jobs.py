@@ -29,7 +29,7 @@ class Jobs:
 
     client: DBOSClient
 
-    def enqueue(self, session: Session, kind: str, subject: str, attempt: str = "") -> None:
+    def enqueue(self, session: Session, kind: str, subject: str, *attempt: str) -> None:
         """Enqueues the job of `kind` for the row `subject` as part of the session's transaction.
 
         Row and job appear together or not at all, so no moment of a crash can leave one without the other.
@@ -39,16 +39,23 @@ class Jobs:
             {
                 "workflow_name": kind,
                 "queue_name": QUEUE_OF[kind],
-                "workflow_id": workflow_id(kind, subject, attempt),
+                "workflow_id": workflow_id(kind, subject, *attempt),
                 "app_version": WORKFLOW_VERSION,
                 "application_name": APPLICATION,
             },
             subject,
         )
 
-    def cancel(self, kind: str, subject: str, attempt: str = "") -> None:
-        """Stops the job and what it started, at its next step or progress report."""
-        self.client.cancel_workflow(workflow_id(kind, subject, attempt), cancel_children=True)
+    def cancel(self, kind: str, subject: str, *attempt: str) -> None:
+        """Stops every unfinished attempt at the job, and what it started, at its next step or progress report."""
+        named = self.client.list_workflows(
+            status=UNFINISHED,
+            workflow_id_prefix=workflow_id(kind, subject, *attempt),
+            load_input=False,
+            load_output=False,
+        )
+        for workflow in named:
+            self.client.cancel_workflow(workflow.workflow_id, cancel_children=True)
 
     def interrupted(self, executor_id: str) -> Sequence[tuple[str, str]]:
         """Workflow ids and queue names of what the executor held when it was last seen."""
@@ -82,8 +89,14 @@ def open_jobs(engine: sa.Engine) -> Jobs:
     return Jobs(DBOSClient(system_database_url=url, application_name=APPLICATION))
 
 
-def workflow_id(kind: str, subject: str, attempt: str = "") -> str:
-    return "-".join(part for part in (kind, subject, attempt) if part)
+def workflow_id(kind: str, subject: str, *attempt: str) -> str:
+    """attempt: what tells one try, or one part, from others for the same row; none for the first."""
+    return "-".join(part for part in (kind, subject, *attempt) if part)
+
+
+def attempt_of(workflow: str) -> str:
+    """What `workflow_id` was given to tell this try from others; what the job starts is told apart by it too."""
+    return "-".join(workflow.split("-")[2:])
 
 
 def subject_of(workflow: str) -> str:

@@ -191,6 +191,7 @@ class StoredEncoder(Base):
 class Curation(Job):
     __tablename__ = "curations"
 
+    name: Mapped[str | None]
     dataset_id: Mapped[str] = mapped_column(sa.ForeignKey("datasets.id"), index=True)
     embedding_id: Mapped[str | None] = mapped_column(sa.ForeignKey("embeddings.id"))
     parameters: Mapped[dict[str, Any]]
@@ -216,6 +217,7 @@ class ScanPart(Base):
 class Manifest(Job):
     __tablename__ = "manifests"
 
+    name: Mapped[str | None]
     curation_id: Mapped[str] = mapped_column(sa.ForeignKey("curations.id"), index=True)
     parameters: Mapped[dict[str, Any]]
     key: Mapped[str | None]

@@ -97,7 +97,7 @@ def test_an_encoder_of_this_machine_is_sent_and_a_job_of_the_server_is_cancelled
     assert run("datasets", "delete", dataset) == {"id": dataset, "deleted": True}
     assert dataset not in {row["id"] for row in run("datasets")["datasets"]}
     assert main(["datasets", "delete", broken, "--server", server.url]) == 1
-    assert "keep it" in capsys.readouterr().err
+    assert "cascade" in capsys.readouterr().err
 
 
 def test_a_server_that_others_can_reach_asks_for_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

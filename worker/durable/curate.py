@@ -9,7 +9,7 @@ from dbos import DBOS, SetWorkflowID
 from tamis.store import schema
 from tamis.store.catalog import advance, advance_part
 from tamis.store.checkpoints import checkpoint_key
-from tamis.store.jobs import SCAN_QUEUE, workflow_id
+from tamis.store.jobs import SCAN_QUEUE, attempt_of, workflow_id
 from tamis.store.leases import live_workers
 from worker.durable.embed import asked_of, embed_blends, embed_dataset
 from worker.durable.runtime import reported, runtime, stages, step, stored_dataset, throttled, workflow
@@ -55,7 +55,7 @@ def number_of_parts(seconds: float, workers: int) -> int:
 
 
 def _enqueue_part(queue: str, curation_id: str, embedding_id: str, part: int, parts: int) -> Any:
-    with SetWorkflowID(workflow_id("scan", curation_id, str(part))):
+    with SetWorkflowID(workflow_id("scan", curation_id, str(part), attempt_of(str(DBOS.workflow_id)))):
         return DBOS.enqueue_workflow(queue, run_part, curation_id, embedding_id, part, parts)
 
 

@@ -7,7 +7,7 @@ from dbos import DBOS, SetWorkflowID
 
 from tamis.encoders.names import encoder_place, parse_encoder
 from tamis.store.checkpoints import checkpoint_key
-from tamis.store.jobs import workflow_id
+from tamis.store.jobs import attempt_of, workflow_id
 from tamis.store.schema import Curation, Dataset, Embedding, Shard, new_id
 from worker.durable.runtime import reporter, runtime, shard_ref, stages, step, stored_dataset, workflow
 from worker.steps import embed as steps
@@ -39,7 +39,7 @@ def embed_blends(curation_id: str, embedding_id: str) -> str | None:
 
 
 def _child(kind: str, curation_id: str, part: str, workflow: Any, *arguments: Any) -> Any:
-    with SetWorkflowID(workflow_id(kind, curation_id, part)):
+    with SetWorkflowID(workflow_id(kind, curation_id, part, attempt_of(str(DBOS.workflow_id)))):
         return DBOS.enqueue_workflow("gpu", workflow, *arguments)
 
 

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 
+from tamis.errors import CancelledError
 from tamis.settings import Settings
 from tamis.sources import BUCKET, Source, open_source
 from tamis.store.quota import claim_room, room_left
@@ -50,6 +51,8 @@ def _publish(dataset_id: str, stored: Stored) -> None:
     """Records the data set and marks it succeeded, in one transaction."""
     with runtime().catalog.session() as session:
         row = session.get_one(Dataset, dataset_id, with_for_update=True)
+        if row.state == "cancelled":
+            raise CancelledError(f"{dataset_id} was cancelled.")
         claim_room(session, runtime().settings.quota_bytes, stored.bytes, but=dataset_id)
         session.execute(sa.delete(Shard).where(Shard.dataset_id == dataset_id))
         session.add_all(

@@ -2,6 +2,7 @@
 
 import "./decisions.js";
 import "./jobs.js";
+import "./manage.js";
 import "./manifests.js";
 import "./starter.js";
 import "./upload.js";
