@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-pythons lint faults described fuzz bench dev clean
+.PHONY: demo test test-all test-pythons lint faults described fuzz pictures bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
@@ -38,6 +38,10 @@ described: $(VENV)/.installed-dev
 # FUZZ_SECONDS says how long, 600 unless it is set.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pytest -s -W ignore --timeout=0 tests/fuzz/fuzzing.py
+
+# Pictures of every page, from a server of their own: pictures/, and the one in the README.
+pictures: $(VENV)/.browser
+	$(BIN)/pytest -q -s --timeout=0 tests/browser/pictures.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/tamis bench scan

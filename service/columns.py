@@ -7,8 +7,9 @@ import json
 import shutil
 import tempfile
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -27,6 +28,7 @@ from tamis.curation.whatif import WhatIf, cut_edges, what_if
 
 # Part of the folder's name: what an earlier release wrote in another form is made anew.
 FORMAT = "columns-1"
+HOUR = 3600.0
 # Curations whose columns are held open.
 OPEN = 16
 INDEX_COLUMNS = ["sample_id", "sha256", "width", "height", "label", "size"]
@@ -130,6 +132,15 @@ class ColumnStore:
         """(N, 2) float32, the places of the samples as a job has laid them out."""
         return _mapped(self._tables.local(key))
 
+    def sweep(self, keys: Collection[str]) -> int:
+        """Removes what was made from other objects than these; returns of how many."""
+        kept = {_name(key) for key in keys}
+        with self._lock:
+            found = [path for path in self._folder.glob("*") if path.name not in kept and _age(path) > HOUR]
+            for path in found:
+                shutil.rmtree(path, ignore_errors=True)
+        return len(found)
+
     def _opened(self, key: str, load: Any) -> Any:
         with self._lock:
             if key in self._open:
@@ -141,7 +152,7 @@ class ColumnStore:
             return found
 
     def _columns(self, key: str) -> Columns:
-        folder = self._folder / key.rpartition("/")[2]
+        folder = self._folder / _name(key)
         if not folder.exists():
             made = _make({name: self._tables.local(f"{key}/{name}") for name in SOURCES})
             with _whole(folder) as unfinished:
@@ -152,7 +163,7 @@ class ColumnStore:
         return Columns(state["thresholds"], **{name: _mapped(folder / f"{name}.npy") for name in names})
 
     def _index(self, key: str) -> pa.Table:
-        folder = self._folder / f"index-{Path(key).stem}"
+        folder = self._folder / _name(key)
         if not folder.exists():
             with _whole(folder) as unfinished:
                 table = pq.read_table(self._tables.local(key), columns=INDEX_COLUMNS)
@@ -160,6 +171,16 @@ class ColumnStore:
                 with pa.ipc.new_file(unfinished / "index.arrow", table.schema) as file:
                     file.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
         return pa.ipc.open_file(pa.memory_map(str(folder / "index.arrow"))).read_all()
+
+
+def _name(key: str) -> str:
+    """Of the folder in which lies what is made from an object, or from a folder of them."""
+    return key.removesuffix(".parquet").replace("/", "-")
+
+
+def _age(path: Path) -> float:
+    """In seconds: what is being made now has no object's name yet."""
+    return time.time() - path.stat().st_mtime
 
 
 SOURCES = ("curation.json", "pairs.parquet", "samples.parquet", "features.npy")

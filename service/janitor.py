@@ -20,6 +20,7 @@ async def sweep_regularly(backend: Backend) -> None:
     sweeps = {
         "expired uploads and stray objects": backend.uploads.sweep,
         "objects that nothing needs any more": lambda: _collect(backend),
+        "columns of what is deleted": backend.results.sweep,
         "checkpoints of ended jobs": lambda: sweep_checkpoints(backend.catalog, backend.objects, backend.jobs),
     }
     while True:

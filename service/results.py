@@ -82,6 +82,13 @@ class Results:
     def __init__(self, catalog: Catalog, columns: ColumnStore) -> None:
         self._catalog, self._columns, self._verdicts = catalog, columns, VerdictStore(catalog)
 
+    def sweep(self) -> int:
+        """Removes the columns of curations and data sets that are no more; returns of how many."""
+        made_from = (Curation.result_key, Dataset.index_key)
+        return self._columns.sweep(
+            {row[0] for key in made_from for row in self._catalog.rows(sa.select(key)) if row[0]}
+        )
+
     def open(self, curation_id: str) -> Result:
         """Raises NotFoundError, and ConflictError before the curation has a result."""
         row = next(iter(self._catalog.rows(_OPENED, id=curation_id)), None)

@@ -1,4 +1,4 @@
-"""Names of what there is, and its end: rename and delete data sets, curations, manifests and encoders."""
+"""Names of what there is, and its end: renamed and deleted, or cancelled where it has not ended."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,8 +12,8 @@ from service.backend import Backend
 from service.deleting import cancel_or_delete, delete_encoder
 from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cascade
-from service.views import curation_view, dataset_view, found, manifest_view
-from tamis.store.schema import Curation, Dataset, Job, Manifest
+from service.views import curation_view, dataset_view, found, manifest_view, training_view
+from tamis.store.schema import Curation, Dataset, Job, Manifest, Training
 
 router = APIRouter(route_class=CheckedRoute, tags=["managing"])
 
@@ -50,6 +50,12 @@ def delete_curation(curation_id: str, backend: BackendDep, cascade: Cascade = Fa
 def delete_manifest(manifest_id: str, backend: BackendDep, cascade: Cascade = False) -> Response:
     """Cancels a manifest that waits or is written; deletes one that ended, with `cascade` its trainings too."""
     return _ended(backend, Manifest, manifest_id, cascade, manifest_view)
+
+
+@router.delete("/trainings/{training_id}", status_code=204, responses=_cancelled(schemas.TrainingView))
+def delete_training(training_id: str, backend: BackendDep, cascade: Cascade = False) -> Response:
+    """Cancels a training that waits or runs; deletes one that ended, its curves and its encoder."""
+    return _ended(backend, Training, training_id, cascade, training_view)
 
 
 @router.delete("/encoders/{encoder_id}", status_code=204)

@@ -13,7 +13,6 @@ from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
 from service.views import found, training_view
 from tamis.errors import ConflictError
-from tamis.store.catalog import cancel
 from tamis.store.schema import Manifest, Metric, Training, new_id
 
 router = APIRouter(route_class=CheckedRoute, prefix="/trainings", tags=["trainings"])
@@ -59,15 +58,6 @@ def list_trainings(
 def get_training(training_id: str, backend: BackendDep) -> schemas.TrainingView:
     with backend.catalog.session() as session:
         return training_view(found(session, Training, training_id))
-
-
-@router.delete("/{training_id}", status_code=202)
-def cancel_training(training_id: str, backend: BackendDep) -> schemas.TrainingView:
-    with backend.catalog.session() as session:
-        found(session, Training, training_id)
-    cancel(backend.catalog, Training, training_id)
-    backend.jobs.cancel("training", training_id)
-    return get_training(training_id, backend)
 
 
 @router.get("/{training_id}/events")

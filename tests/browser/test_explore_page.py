@@ -29,6 +29,8 @@ def total(page: Page) -> int:
 
 
 def asked(page: Page) -> dict[str, str]:
+    # The address follows a moment later.
+    page.wait_for_timeout(400)
     return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
 
 

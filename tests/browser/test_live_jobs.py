@@ -24,8 +24,16 @@ def test_a_job_started_while_the_page_is_open_appears_and_its_bar_moves(open_pag
             return len(seen - {-1}) >= 3
 
         until(moves, 60, "three places of the bar")
+        row.get_by_role("button", name="Cancel").click()
+        row.get_by_role("button", name="No, go on").click()
+        expect(row.get_by_text("running")).to_be_visible()
+        row.get_by_role("button", name="Cancel").click()
+        row.get_by_role("button", name="Yes, cancel it").click()
+        expect(row.get_by_text("cancelled")).to_be_visible()
+        row.get_by_role("button", name="Try again").click()
+        expect(row.get_by_text("running")).to_be_visible(timeout=20_000)
     finally:
-        httpx.delete(f"{curated.server.url}/api/v1/curations/{asked['id']}")
+        httpx.post(f"{curated.server.url}/api/v1/jobs/{asked['id']}/cancel")
     expect(row.get_by_text("cancelled")).to_be_visible()
     assert page.evaluate("window.untouched")
 

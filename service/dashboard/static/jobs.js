@@ -1,5 +1,6 @@
 /** `<job-list>`: jobs with live bars. */
 
+import { post } from "./api.js";
 import { PageElement } from "./element.js";
 import { ENDED, onJob } from "./events.js";
 import { refresh } from "./refresh.js";
@@ -71,9 +72,42 @@ function row(job) {
       ? nothing
       : html`${bar(`Progress of ${job.kind} of ${plain(job.dataset_name)}`, done, total)}
           <span class="job-figures">${total ? part(done, total) : nothing}</span>`}
-    <span class="job-message">${plain(job.error ?? message)}</span>
+    <span class="job-message">${plain(job.error ?? message)} <job-action job=${job.id} name="${job.kind} of ${plain(job.dataset_name)}" state=${job.state}></job-action></span>
     <time class="muted" datetime=${job.created_at}>${when(job.created_at)}</time>`;
 }
+
+/**
+ * `<job-action>`: cancels a job that waits or runs, once that is confirmed; tries one again that failed or was cancelled.
+ *
+ * Attributes: `job`, its id; `name`, for screen readers; `state`.
+ */
+class JobAction extends PageElement {
+  static properties = { job: {}, name: {}, state: {}, asking: { state: true }, said: { state: true } };
+
+  /** @param {"cancel" | "retry"} action */
+  async act(action) {
+    this.asking = false;
+    this.said = undefined;
+    try {
+      await post(`/jobs/${this.job}/${action}`, {});
+    } catch (error) {
+      this.said = error.message;
+    }
+  }
+
+  render() {
+    const said = this.said ? html`<span role="alert">${this.said}</span>` : nothing;
+    if (this.state === "succeeded") return nothing;
+    if (ENDED.includes(this.state))
+      return html`<button class="quiet" aria-label="Try again: ${this.name}" @click=${() => this.act("retry")}>Try again</button>${said}`;
+    if (!this.asking)
+      return html`<button class="quiet" aria-label="Cancel: ${this.name}" @click=${() => (this.asking = true)}>Cancel</button>${said}`;
+    return html`<button class="quiet" @click=${() => this.act("cancel")}>Yes, cancel it</button>
+      <button class="quiet" @click=${() => (this.asking = false)}>No, go on</button>`;
+  }
+}
+
+customElements.define("job-action", JobAction);
 
 /** A bar; a moving one where no total is known. @param {string} label @param {number} done @param {number} total */
 export function bar(label, done, total) {

@@ -126,7 +126,7 @@ class PairRows extends Part {
   goto(row) {
     this.row = Math.min(Math.max(row, 0), this.total - 1);
     this.scroller.show(this.row);
-    history.replaceState(null, "", `#row-${this.row + 1}`);
+    view.at(`#row-${this.row + 1}`);
   }
 
   /** @param {KeyboardEvent} event */

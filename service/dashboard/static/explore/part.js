@@ -6,6 +6,9 @@ import { tableFromIPC } from "../vendor/arrow.js";
 import { html } from "../vendor/lit.js";
 import { view } from "./view.js";
 
+const SOON_MILLISECONDS = 250;
+const REST_MILLISECONDS = 80;
+
 /** Attributes: `curation` and `dataset`, their ids. */
 export class Part extends PageElement {
   static properties = { curation: {}, dataset: {}, problem: { state: true }, busy: { state: true } };
@@ -51,7 +54,12 @@ export class Part extends PageElement {
     this.asking?.abort();
     const asking = (this.asking = new AbortController());
     this.busy = true;
+    const soon = performance.now() - (this.askedAt ?? -Infinity) < SOON_MILLISECONDS;
+    this.askedAt = performance.now();
     try {
+      // While an end of the cut is dragged, only where it rests is asked for.
+      if (soon) await new Promise((resolve) => setTimeout(resolve, REST_MILLISECONDS));
+      asking.signal.throwIfAborted();
       return await ask(`/curations/${this.curation}/${path}`, { signal: asking.signal });
     } finally {
       if (this.asking === asking) this.busy = false;

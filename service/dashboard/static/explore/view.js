@@ -6,10 +6,14 @@
 
 const FILTERS = ["sim_low", "sim_high", "cluster_a", "cluster_b", "sample", "apart", "decision", "hardest", "box"];
 
+// Browsers refuse to have an address changed a few hundred times in half a minute, as dragging would.
+const WRITE_MILLISECONDS = 300;
+
 class View extends EventTarget {
   constructor() {
     super();
     this.values = new URLSearchParams(location.search);
+    this.hash = location.hash;
   }
 
   /** @param {string} name @returns {string | null} */
@@ -28,9 +32,20 @@ class View extends EventTarget {
       if (value === null) this.values.delete(name);
       else this.values.set(name, String(value));
     }
-    const query = this.values.toString();
-    history.replaceState(null, "", query ? `?${query}` : location.pathname);
     this.dispatchEvent(new Event("change"));
+    this.at("");
+  }
+
+  /** Keeps a place in the page, which goes with the next change. @param {string} hash */
+  at(hash) {
+    this.hash = hash;
+    this.writing ??= setTimeout(() => this.write(), WRITE_MILLISECONDS);
+  }
+
+  write() {
+    this.writing = undefined;
+    const query = this.values.toString();
+    history.replaceState(null, "", (query ? `?${query}` : location.pathname) + this.hash);
   }
 
   /** The filters as a query, with what else is asked for. @param {Record<string, string | number>} more */
