@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service import schemas
+from service import filters
 from service.columns import Columns, Places
 from service.cursors import place_of_page
 from service.results import Result
@@ -40,7 +40,7 @@ class PairFilter:
     box: Box | None = None
 
 
-def pair_filter(asked: schemas.PairFilter, result: Result) -> PairFilter:
+def pair_filter(asked: filters.PairFilter, result: Result) -> PairFilter:
     """What a request means, its shares of all pairs turned into similarities."""
     low, high = asked.sim_low, asked.sim_high
     return PairFilter(

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from service.cursors import place_of_page
+from service.filters import SampleFilter
 from service.pairs import describe_samples
 from service.results import Result
-from service.schemas import SampleFilter
 
 
 def matching_samples(result: Result, wanted: SampleFilter) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from service import schemas
+from service import filters, schemas
 from service.auth import name_of_caller
 from service.cursors import read_cursor, write_cursor
 from service.pairs import pair_filter
@@ -43,8 +43,8 @@ def decide(curation_id: str, body: schemas.NewDecision, request: Request, backen
 
 @router.post("/curations/{curation_id}/decisions/bulk", status_code=201)
 def decide_in_bulk(
-    curation_id: str, body: schemas.BulkDecision, request: Request, backend: BackendDep
-) -> schemas.BulkDone:
+    curation_id: str, body: filters.BulkDecision, request: Request, backend: BackendDep
+) -> filters.BulkDone:
     """One verdict on all samples that a filter means and on which it does not stand already.
 
     Of a dry run nothing remains but the counts. A batch is undone as one.
@@ -60,10 +60,10 @@ def decide_in_bulk(
         if batch:
             row = {"verdict": body.verdict, "note": body.note, "by": by, "batch": batch}
             _append(session, curation_id, [{**row, "sample": sample} for sample in changed.tolist()])
-    return schemas.BulkDone(matched=int(matched.sum()), changed=len(changed), batch=batch)
+    return filters.BulkDone(matched=int(matched.sum()), changed=len(changed), batch=batch)
 
 
-def _matched(result: Result, body: schemas.BulkDecision, backend: BackendDep) -> npt.NDArray[np.bool_]:
+def _matched(result: Result, body: filters.BulkDecision, backend: BackendDep) -> npt.NDArray[np.bool_]:
     if body.samples is not None:
         return matching_samples(result, body.samples)
     assert body.pairs is not None

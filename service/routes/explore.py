@@ -7,7 +7,7 @@ import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 
-from service import schemas
+from service import filters, schemas
 from service.counts import cluster_counts, confusion, rank
 from service.cursors import read_cursor
 from service.pairs import pair_filter, pairs_page
@@ -19,11 +19,11 @@ router = APIRouter(route_class=CheckedRoute, prefix="/curations/{curation_id}", 
 
 ARROW = "application/vnd.apache.arrow.stream"
 
-PairsDep = Annotated[schemas.PairFilter, Query()]
+PairsDep = Annotated[filters.PairFilter, Query()]
 
 
 @router.get("/pairs", response_model=schemas.PairPage)
-def list_pairs(curation_id: str, asked: Annotated[schemas.PairsAsked, Query()], backend: BackendDep) -> Response:
+def list_pairs(curation_id: str, asked: Annotated[filters.PairsAsked, Query()], backend: BackendDep) -> Response:
     """The listed pairs, of each sample's most similar partners the most difficult first, both sides described."""
     offset, result = _beginning(asked), backend.results.open(curation_id)
     places = backend.selections.places(result, pair_filter(asked, result), asked.sort)
@@ -32,14 +32,14 @@ def list_pairs(curation_id: str, asked: Annotated[schemas.PairsAsked, Query()], 
 
 @router.get("/pairs/rank")
 def rank_pair(
-    curation_id: str, backend: BackendDep, similarity: Annotated[schemas.Similarity, Query()]
+    curation_id: str, backend: BackendDep, similarity: Annotated[filters.Similarity, Query()]
 ) -> schemas.PairRank:
     """Where a similarity stands among all pairs, and at which row of the list that is sorted by -similarity."""
     return rank(backend.results.open(curation_id).columns, similarity)
 
 
 @router.get("/samples", response_model=schemas.SamplePage)
-def list_samples(curation_id: str, asked: Annotated[schemas.SamplesAsked, Query()], backend: BackendDep) -> Response:
+def list_samples(curation_id: str, asked: Annotated[filters.SamplesAsked, Query()], backend: BackendDep) -> Response:
     """The samples with what was found about them, the most difficult first; by cluster, label, decision, difficulty."""
     offset, result = _beginning(asked), backend.results.open(curation_id)
     return _json(ranked_page(result, asked, asked.sort, offset, asked.limit))
@@ -116,7 +116,7 @@ def list_clusters(curation_id: str, backend: BackendDep) -> schemas.Clusters:
     return schemas.Clusters(items=cluster_counts(backend.results.open(curation_id).columns))
 
 
-def _beginning(asked: schemas.PagePlace) -> int:
+def _beginning(asked: filters.PagePlace) -> int:
     return read_cursor(asked.cursor) if asked.offset is None else asked.offset
 
 

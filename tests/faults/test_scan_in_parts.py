@@ -32,8 +32,10 @@ TILE_SECONDS = 1.5
 # As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles, which take long.
 IN_PARTS = f"""
 import time
-import tamis.scan.pairs, tamis.scan.cpu, worker.durable.curate
+import tamis.scan.pairs, tamis.scan.cpu, worker.durable.curate, worker.durable.layout
 
+# What comes after a result would keep a worker from the next one's parts.
+worker.durable.layout.lay_out = lambda place, result: None
 worker.durable.curate.PART_SECONDS = 1e-9
 tamis.scan.pairs.PORTION, tamis.scan.pairs.SAVE_SECONDS = 1, 0.0
 add = tamis.scan.cpu.Scan._add
