@@ -98,6 +98,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             curation = server.client.curate(dataset, **REQUEST)["id"]
             server.client.wait(f"/curations/{curation}", timeout=60)
             manifest = manifest_of(server, curation, folder / "manifest")
+            # A worker that is ended in the midst of a job is counted until its lease is over.
+            laid_out = "SELECT 1 FROM curations WHERE layout_key IS NOT NULL"
+            until(lambda: query(server, laid_out), 60, "the map, which comes after the result")
         catalog = open_catalog(Settings(data=data))
         jobs = open_jobs(catalog.engine)
         assert jobs.client.list_workflows(workflow_id_prefix="scan-") == []
