@@ -76,6 +76,8 @@ def test_a_million_is_explored_as_a_hundred_thousand_is(open_page: Open, large: 
     )
     expect(lower).to_be_visible()
     rows = page.locator("pair-rows")
+    # The list begins anew where the cut has come to rest.
+    page.wait_for_timeout(1500)
     until(lambda: "1,000,000" in page.locator(".rows-says").inner_text(), 20, "the list")
     jumps = []
     for place in range(1, 12):
