@@ -1,6 +1,7 @@
 """A curation of any number of random samples and pairs, as a catalogue and a store have it after its job."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,4 +97,5 @@ def make_curation(data: Path, samples: int, pairs: int, clusters: int = 50, seed
             )
         )
     catalog.close()
+    shutil.rmtree(written)
     return dataset, curation

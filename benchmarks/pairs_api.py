@@ -1,8 +1,8 @@
 """Pages of a curation's pairs over HTTP, many clients at once, beside a bare FastAPI that answers the same bytes."""
 
 import asyncio
-import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -108,12 +108,10 @@ async def _client(port: int, paths: Sequence[str]) -> list[tuple[float, bytes]]:
 
 @contextmanager
 def _server(command: Sequence[str]) -> Iterator[int]:
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    process = subprocess.Popen([*command, str(port)], env={**os.environ}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, str(port)], stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
             with socket.socket() as probe:

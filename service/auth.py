@@ -74,9 +74,7 @@ def _refusal(request: Request) -> Response | None:
             request,
             HTTPStatus.FORBIDDEN,
             problems.KINDS[403],
-            f"This key may {scope}, and this request needs one that may {needed}.".replace(
-                "may admin", "may administer"
-            ),
+            f"This key may {scope}, and this request needs one that may {needed}.".replace("admin", "administer"),
             "Make one with `tamis keys create NAME --scope` beside the server.",
         )
     return problems.problem(

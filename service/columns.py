@@ -118,7 +118,7 @@ class ColumnStore:
     def __init__(self, tables: Tables, cache: Path) -> None:
         self._tables, self._folder = tables, cache / FORMAT
         self._open: OrderedDict[str, Columns | pa.Table] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
 
     def curation(self, key: str) -> Columns:
         found: Columns = self._opened(key, self._columns)
@@ -135,7 +135,7 @@ class ColumnStore:
     def sweep(self, keys: Collection[str]) -> int:
         """Removes what was made from other objects than these; returns of how many."""
         kept = {_name(key) for key in keys}
-        with self._lock:
+        with self._making:
             found = [path for path in self._folder.glob("*") if path.name not in kept and _age(path) > HOUR]
             for path in found:
                 shutil.rmtree(path, ignore_errors=True)
@@ -146,7 +146,11 @@ class ColumnStore:
             if key in self._open:
                 self._open.move_to_end(key)
                 return self._open[key]
-            found = self._open[key] = load(key)
+        # What is open already need not wait until this is made.
+        with self._making:
+            found = self._open.get(key) or load(key)
+        with self._lock:
+            self._open[key] = found
             if len(self._open) > OPEN:
                 self._open.popitem(last=False)
             return found

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.archives import discard
 from service.backend import Backend
-from service.views import ACTIVE_STATES, found
+from service.views import ACTIVE_STATES, found, kind_of
 from tamis.errors import BusyError, ConflictError
 from tamis.store.catalog import cancel
 from tamis.store.garbage import collect_garbage, needed
@@ -32,13 +32,19 @@ def cancel_or_delete(backend: Backend, model: type[Job], row_id: str, *, cascade
     Raises NotFoundError, and ConflictError as `delete_row` does.
     """
     with backend.catalog.session() as session:
-        active = found(session, model, row_id).state in ACTIVE_STATES
+        row = found(session, model, row_id)
+    active = row.state in ACTIVE_STATES
     if active:
-        cancel(backend.catalog, model, row_id)
-        backend.jobs.cancel(model.__name__.lower(), row_id)
+        cancel_row(backend, row)
     else:
         delete_row(backend, model, row_id, cascade=cascade)
     return active
+
+
+def cancel_row(backend: Backend, row: Job) -> None:
+    """Cancels what waits or runs. Raises ConflictError when it has ended."""
+    cancel(backend.catalog, type(row), row.id)
+    backend.jobs.cancel(kind_of(row), row.id)
 
 
 def delete_row(backend: Backend, model: type[Job], row_id: str, *, cascade: bool) -> None:

@@ -18,6 +18,9 @@ def _numbers(value: Any) -> Any:
     return one.split(",") if isinstance(one, str) else value
 
 
+PairSort = Literal["-difficulty", "-similarity", "similarity"]
+
+
 class SampleFilter(Request):
     """Samples of a curation. What is left out is no condition."""
 
@@ -70,7 +73,7 @@ class PagePlace(Request):
 
 
 class PairsAsked(PairFilter, PagePlace):
-    sort: Literal["-difficulty", "-similarity", "similarity"] = "-difficulty"
+    sort: PairSort = "-difficulty"
 
 
 class SamplesAsked(SampleFilter, PagePlace):

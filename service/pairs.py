@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from tamis.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[float, float, float, float]
-SORTS = ("-difficulty", "-similarity", "similarity")
+SORTS = get_args(filters.PairSort)
 # Bytes that a remembered selection takes beside its places.
 ENTRY = 1024
 

@@ -25,7 +25,7 @@ THUMBNAIL = (
 )
 # What tamis.ingest.images leaves among the thumbnails.
 MEDIA_TYPES = {b"RIFF": "image/webp", b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
-PLACE = f"SELECT shard, row FROM {SOURCE} WHERE file_row_number = $number"
+IMAGE = f"SELECT shard, row, sha256 FROM {SOURCE} WHERE file_row_number = $number"
 QUARANTINE = f"SELECT name, reason FROM {SOURCE} {PAGE}"
 
 
@@ -86,33 +86,48 @@ class Thumbnail:
 def find_thumbnail(backend: Backend, dataset_id: str, number: int, side: int) -> Thumbnail:
     """side: one of THUMBNAIL_SIZES, into which it fits."""
     row = _row(backend, _stored(backend, dataset_id), THUMBNAIL.replace("{side}", str(side)), number)
-    with backend.catalog.session() as session:
-        key = session.scalar(
-            sa.select(Shard.thumbnails_key).where(Shard.dataset_id == dataset_id, Shard.ordinal == row["shard"])
-        )
-    if key is None:
-        raise NotFoundError(f"Sample {number} has no thumbnail.")
+    key = _of_shard(backend, dataset_id, row["shard"], Shard.thumbnails_key)
     return Thumbnail(key, row["offset"], row["length"])
 
 
-def full_image(backend: Backend, dataset_id: str, number: int) -> tuple[bytes, str]:
-    """The image file as it was sent and its media type; as a PNG, where browsers do not show its format."""
-    place = _row(backend, _stored(backend, dataset_id), PLACE, number)
+@dataclass(frozen=True)
+class FullImage:
+    """Where one is: a row of a shard."""
+
+    key: str
+    row: int
+    sha256: str
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.sha256}"'
+
+    def read(self, backend: Backend) -> tuple[bytes, str]:
+        """The file as it was sent and its media type; as a PNG, where browsers do not show its format."""
+        path = backend.objects.local_path(self.key)
+        shard = pq.ParquetFile(io.BytesIO(backend.objects.get(self.key)) if path is None else path)
+        content: bytes = shard.read(["data"])["data"][self.row].as_py()
+        media_type = next((kind for magic, kind in MEDIA_TYPES.items() if content.startswith(magic)), None)
+        if media_type is not None:
+            return content, media_type
+        sink = io.BytesIO()
+        decode(content).save(sink, "png")
+        return sink.getvalue(), "image/png"
+
+
+def find_image(backend: Backend, dataset_id: str, number: int) -> FullImage:
+    row = _row(backend, _stored(backend, dataset_id), IMAGE, number)
+    return FullImage(_of_shard(backend, dataset_id, row["shard"], Shard.key), row["row"], row["sha256"])
+
+
+def _of_shard(backend: Backend, dataset_id: str, ordinal: int, column: "sa.orm.InstrumentedAttribute[str]") -> str:
+    """One of the keys of a shard."""
+    query = sa.select(column).where(Shard.dataset_id == dataset_id, Shard.ordinal == ordinal)
     with backend.catalog.reading() as session:
-        key = session.scalar(
-            sa.select(Shard.key).where(Shard.dataset_id == dataset_id, Shard.ordinal == place["shard"])
-        )
+        key = session.scalar(query)
     if key is None:
-        raise NotFoundError(f"Sample {number} has no image.")
-    path = backend.objects.local_path(key)
-    shard = pq.ParquetFile(io.BytesIO(backend.objects.get(key)) if path is None else path)
-    content: bytes = shard.read(["data"])["data"][place["row"]].as_py()
-    media_type = next((kind for magic, kind in MEDIA_TYPES.items() if content.startswith(magic)), None)
-    if media_type is not None:
-        return content, media_type
-    sink = io.BytesIO()
-    decode(content).save(sink, "png")
-    return sink.getvalue(), "image/png"
+        raise NotFoundError(f"Data set {dataset_id} has no shard {ordinal}.")
+    return key
 
 
 def _page(backend: Backend, sql: str, key: str, total: int, cursor: str | None, limit: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tamis.store.catalog import Catalog
+from tamis.store.catalog import Catalog, standing_decisions
 from tamis.store.schema import Decision
 
 Which = Literal["decided", "undecided", "keep", "drop"]
@@ -78,7 +78,6 @@ def _standing(session: Session, curation_id: str, samples: Iterable[int]) -> dic
         some = ordered[start : start + AT_ONCE]
         query = sa.select(Decision.id, Decision.sample, Decision.verdict, Decision.undoes)
         query = query.where(Decision.curation_id == curation_id, Decision.sample.in_(some)).order_by(Decision.sequence)
-        rows = session.execute(query).all()
-        undone = {row.undoes for row in rows}
-        found |= {row.sample: (row.id, row.verdict) for row in rows if row.undoes is None and row.id not in undone}
+        standing = standing_decisions(session.execute(query).all())
+        found |= {sample: (decision.id, decision.verdict) for sample, decision in standing.items()}
     return found

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, defer, joinedload
 
 from service import schemas
+from service.cursors import read_cursor, write_cursor
 from service.tus import metadata
 from tamis.errors import NotFoundError
 from tamis.store.schema import (
@@ -126,6 +127,29 @@ def decisions_query(curation_id: str) -> "sa.Select[Decision, bool]":
     return sa.select(Decision, undone).where(Decision.curation_id == curation_id, Decision.undoes.is_(None))
 
 
+def decisions_page(
+    session: Session,
+    curation_id: str,
+    *,
+    newest: bool,
+    limit: int,
+    sample: int | None = None,
+    cursor: str | None = None,
+) -> schemas.Page[schemas.DecisionView]:
+    """Decisions on a curation's samples, or on one, in their order or the newest first; those undone included."""
+    query = decisions_query(curation_id).order_by(Decision.sequence.desc() if newest else Decision.sequence)
+    if cursor is not None:
+        place = read_cursor(cursor)
+        query = query.where(Decision.sequence < place if newest else Decision.sequence > place)
+    if sample is not None:
+        query = query.where(Decision.sample == sample)
+    rows = session.execute(query.limit(limit + 1)).all()
+    return schemas.Page(
+        items=[decision_view(row, undone) for row, undone in rows[:limit]],
+        next=write_cursor(rows[limit - 1][0].sequence) if len(rows) > limit else None,
+    )
+
+
 def brought_embeddings(dataset_id: str) -> "sa.Select[str]":
     """Ids of the embeddings that were sent for a data set, the latest first."""
     mine = sa.select(Embedding.id).where(Embedding.dataset_id == dataset_id, Embedding.encoder == "embeddings")
@@ -160,16 +184,21 @@ def job_row(session: Session, job_id: str, lock: bool = False) -> Job:
     return row
 
 
+def kind_of(row: Job) -> str:
+    """What the job of a row is called, as the queue has it."""
+    return "ingest" if isinstance(row, Dataset) else type(row).__name__.lower()
+
+
 def job_view(row: Job) -> schemas.JobView:
     if isinstance(row, Dataset):
-        kind, dataset, url = "ingest", row, f"/datasets/{row.id}"
+        dataset, url = row, f"/datasets/{row.id}"
     elif isinstance(row, Curation):
-        kind, dataset, url = "curation", row.dataset, f"/curations/{row.id}"
+        dataset, url = row.dataset, f"/curations/{row.id}"
     else:
         assert isinstance(row, Manifest | Training)
         curation = row.curation if isinstance(row, Manifest) else row.manifest.curation
-        kind, dataset, url = type(row).__name__.lower(), curation.dataset, f"/curations/{curation.id}"
-    about = {"kind": kind, "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
+        dataset, url = curation.dataset, f"/curations/{curation.id}"
+    about = {"kind": kind_of(row), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
     return schemas.JobView.model_validate({**_job_fields(row), **about})
 
 

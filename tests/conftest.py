@@ -120,3 +120,14 @@ def s3() -> Iterator[tuple[str, str]]:
     boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
     yield endpoint, bucket
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres_and_s3(postgres_database: str, s3: tuple[str, str]) -> dict[str, str]:
+    """The environment of a server that has an empty database and an empty part of a bucket for this module alone."""
+    endpoint, bucket = s3
+    return {
+        "TAMIS_DATABASE_URL": postgres_database,
+        "TAMIS_OBJECT_STORE": f"s3://{bucket}/{secrets.token_hex(8)}",
+        "TAMIS_S3_ENDPOINT": endpoint,
+    }

@@ -9,7 +9,7 @@ from service.archives import OPEN_STATES
 from service.backend import Backend
 from service.bounds import bound_parts
 from service.counts import cluster_counts, rank
-from service.cursors import read_cursor, write_cursor
+from service.cursors import read_cursor
 from service.dashboard.histogram import Chart, draw
 from service.pairs import PairFilter, describe_samples, pairs_page
 from service.results import Result
@@ -20,14 +20,13 @@ from service.views import (
     brought_embeddings,
     curation_view,
     dataset_view,
-    decision_view,
-    decisions_query,
+    decisions_page,
     found,
     job_views,
     manifest_view,
 )
 from tamis.store.catalog import page
-from tamis.store.schema import Curation, Dataset, Decision, Manifest
+from tamis.store.schema import Curation, Dataset, Manifest
 
 DATASETS = 50
 CURATIONS = 50
@@ -125,9 +124,8 @@ class PageViews:
         [described] = describe_samples(result, np.array([number]))
         places = self._backend.selections.places(result, PairFilter(sample=number))
         pairs = pairs_page(result, places, limit=PARTNERS)
-        query = decisions_query(curation_id).where(Decision.sample == number).order_by(Decision.sequence.desc())
         with self._backend.catalog.reading() as session:
-            rows = session.execute(query.limit(DECISIONS)).all()
+            decided = decisions_page(session, curation_id, newest=True, limit=DECISIONS, sample=number)
         harder = result.columns.sample_difficulty > result.columns.sample_difficulty[number]
         return {
             "curation": curation,
@@ -137,7 +135,7 @@ class PageViews:
             "place": int(harder.sum()) + 1,
             "partners": [(pair, pair["b"] if pair["a"]["index"] == number else pair["a"]) for pair in pairs["items"]],
             "total": pairs["total"],
-            "decisions": [decision_view(row, undone).model_dump(mode="json") for row, undone in rows],
+            "decisions": decided.model_dump(mode="json")["items"],
         }
 
     def pair(self, curation_id: str, one: int, other: int) -> Values:
@@ -170,16 +168,13 @@ class PageViews:
     def decisions(self, curation_id: str, cursor: str | None) -> Values:
         """A page of decisions, the newest first, and how many stand."""
         curation, result = self.curated(curation_id)
-        query = decisions_query(curation_id).order_by(Decision.sequence.desc())
-        if cursor is not None:
-            query = query.where(Decision.sequence < read_cursor(cursor))
         with self._backend.catalog.reading() as session:
-            rows = session.execute(query.limit(DECISIONS + 1)).all()
+            decided = decisions_page(session, curation_id, newest=True, limit=DECISIONS, cursor=cursor)
         verdicts = [verdict for _, verdict in result.verdicts.standing.values()]
         return {
             "curation": curation,
-            "decisions": [decision_view(row, undone).model_dump(mode="json") for row, undone in rows[:DECISIONS]],
-            "next": write_cursor(rows[DECISIONS - 1][0].sequence) if len(rows) > DECISIONS else None,
+            "decisions": decided.model_dump(mode="json")["items"],
+            "next": decided.next,
             "kept": verdicts.count("keep"),
             "dropped": verdicts.count("drop"),
         }

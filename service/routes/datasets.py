@@ -186,22 +186,20 @@ def get_thumbnail(
     ),
 ) -> Response:
     """A WebP; of a small image the file itself, as PNG, JPEG or WebP."""
-    thumbnail = samples.find_thumbnail(backend, dataset_id, number, size)
-    headers = {"cache-control": IMMUTABLE, "etag": thumbnail.etag}
-    if matches(request, thumbnail.etag):
-        return Response(status_code=304, headers=headers)
-    content, media_type = thumbnail.read(backend)
-    return Response(content, media_type=media_type, headers=headers)
+    return _sent(request, backend, samples.find_thumbnail(backend, dataset_id, number, size))
 
 
 @router.get("/{dataset_id}/samples/{number}/image", response_class=Response)
 def get_image(dataset_id: str, number: Number, request: Request, backend: BackendDep) -> Response:
     """The image file as it was sent; as a PNG, where browsers do not show its format."""
-    etag = f'"{samples.one_sample(backend, dataset_id, number)["sha256"]}"'
-    headers = {"cache-control": IMMUTABLE, "etag": etag}
-    if matches(request, etag):
+    return _sent(request, backend, samples.find_image(backend, dataset_id, number))
+
+
+def _sent(request: Request, backend: Backend, picture: samples.Thumbnail | samples.FullImage) -> Response:
+    headers = {"cache-control": IMMUTABLE, "etag": picture.etag}
+    if matches(request, picture.etag):
         return Response(status_code=304, headers=headers)
-    content, media_type = samples.full_image(backend, dataset_id, number)
+    content, media_type = picture.read(backend)
     return Response(content, media_type=media_type, headers=headers)
 
 

@@ -11,13 +11,12 @@ from sqlalchemy.orm import Session
 
 from service import filters, schemas
 from service.auth import name_of_caller
-from service.cursors import read_cursor, write_cursor
 from service.pairs import pair_filter
 from service.ranking import matching_samples
 from service.requests import CheckedRoute
 from service.results import Result
 from service.routes.common import BackendDep, Cursor, Limit, Number, NumberFilter
-from service.views import decision_view, decisions_query, found
+from service.views import decision_view, decisions_page, decisions_query, found
 from tamis.errors import ConflictError, InputError
 from tamis.store.schema import Curation, Decision, new_id, now
 
@@ -88,19 +87,9 @@ def list_decisions(
     limit: Limit = 100,
 ) -> schemas.Page[schemas.DecisionView]:
     """All decisions, or those on one sample, in their order or from the newest on; those undone included."""
-    query = decisions_query(curation_id).order_by(Decision.sequence.desc() if newest else Decision.sequence)
-    if cursor is not None:
-        place = read_cursor(cursor)
-        query = query.where(Decision.sequence < place if newest else Decision.sequence > place)
-    if sample is not None:
-        query = query.where(Decision.sample == sample)
     with backend.catalog.reading() as session:
         found(session, Curation, curation_id)
-        rows = session.execute(query.limit(limit + 1)).all()
-        return schemas.Page(
-            items=[decision_view(row, undone) for row, undone in rows[:limit]],
-            next=write_cursor(rows[limit - 1][0].sequence) if len(rows) > limit else None,
-        )
+        return decisions_page(session, curation_id, newest=newest, limit=limit, sample=sample, cursor=cursor)
 
 
 @router.post("/decisions/{decision_id}/undo", status_code=201)

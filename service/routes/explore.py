@@ -51,16 +51,19 @@ def recut(curation_id: str, request: Request, backend: BackendDep) -> Response:
     (`listed`) how many lie below it; and `samples`, a list: a cut from edge i to edge j touches samples[i][j] -
     samples[i][i] of them."""
     result = backend.results.open(curation_id)
-    told = result.columns.what_if
-    table = pa.table(
-        {
-            "edge": told.edges,
-            "pairs": told.pairs.astype(np.float64),
-            "listed": told.listed.astype(np.float64),
-            "samples": pa.FixedSizeListArray.from_arrays(pa.array(told.samples.ravel()), len(told.edges)),
-        }
-    )
-    return _fixed(request, f"{result.key}-recut", lambda: table)
+
+    def made() -> pa.Table:
+        told = result.columns.what_if
+        return pa.table(
+            {
+                "edge": told.edges,
+                "pairs": told.pairs.astype(np.float64),
+                "listed": told.listed.astype(np.float64),
+                "samples": pa.FixedSizeListArray.from_arrays(pa.array(told.samples.ravel()), len(told.edges)),
+            }
+        )
+
+    return _fixed(request, f"{result.key}-recut", made)
 
 
 @router.get("/map")
@@ -69,10 +72,10 @@ def get_map(curation_id: str, request: Request, backend: BackendDep) -> Response
 
     The order is random, so that the first rows are a fair part of all."""
     result = backend.results.open(curation_id)
-    columns = result.columns
-    order = np.asarray(columns.order)
 
     def made() -> pa.Table:
+        columns = result.columns
+        order = columns.order
         places = result.positions[order]
         return pa.table(
             {

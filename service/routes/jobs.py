@@ -6,13 +6,12 @@ from fastapi.responses import StreamingResponse
 from service import schemas
 from service.archives import attempt
 from service.backend import Backend
-from service.deleting import WITHOUT_RESULT
+from service.deleting import WITHOUT_RESULT, cancel_row
 from service.events import all_job_events
 from service.requests import CheckedRoute
 from service.routes.common import BackendDep
-from service.views import job_row, job_view, job_views
+from service.views import job_row, job_view, job_views, kind_of
 from tamis.errors import ConflictError
-from tamis.store.catalog import cancel
 from tamis.store.schema import Dataset
 
 router = APIRouter(route_class=CheckedRoute, prefix="/jobs", tags=["jobs"])
@@ -42,9 +41,7 @@ def cancel_job(job_id: str, backend: BackendDep) -> schemas.JobView:
     """Cancels what waits or runs. Unlike a DELETE it deletes nothing, should the job have ended meanwhile."""
     with backend.catalog.session() as session:
         row = job_row(session, job_id)
-        model, kind = type(row), job_view(row).kind
-    cancel(backend.catalog, model, job_id)
-    backend.jobs.cancel(kind, job_id)
+    cancel_row(backend, row)
     return get_job(job_id, backend)
 
 
@@ -60,7 +57,7 @@ def retry_job(job_id: str, backend: BackendDep) -> schemas.JobView:
             _must_be_there(backend, row)
             tried = attempt(row.upload_key)
         row.requeue("waiting for a worker")
-        backend.jobs.enqueue(session, job_view(row).kind, job_id, tried, str(row.version))
+        backend.jobs.enqueue(session, kind_of(row), job_id, tried, str(row.version))
         session.flush()
         return job_view(row)
 

@@ -173,6 +173,15 @@ def _is_id(after: Any) -> bool:
     return type(after) is int and 0 <= after < 2**63
 
 
+def standing_decisions(rows: Sequence[Any]) -> dict[int, Any]:
+    """By sample, the row of the decision that stands: the latest that was not undone.
+
+    rows: all that were decided on these samples, in their order, with id, sample and undoes.
+    """
+    undone = {row.undoes for row in rows if row.undoes is not None}
+    return {row.sample: row for row in rows if row.undoes is None and row.id not in undone}
+
+
 def recall(session: Session, key: str, route: str, request_hash: str) -> str | None:
     """What an idempotency key made before. Raises ConflictError when it came with another request."""
     known = session.get(IdempotencyKey, (key, route))

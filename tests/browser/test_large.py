@@ -24,7 +24,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, di
     made = {}
     for count in (SMALL, LARGE):
         made[count] = make_curation(data, count, count)[1]
-        (data / "made").rename(data / f"made-{count}")
     with serving(data, "--no-worker") as server:
         yield server, made
 

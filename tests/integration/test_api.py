@@ -23,17 +23,10 @@ COUNT = 300
 
 @pytest.fixture(scope="module", params=["sqlite and folder", "postgresql and s3"])
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("stack")
     if request.param == "sqlite and folder":
         yield request.getfixturevalue("server")
         return
-    endpoint, bucket = request.getfixturevalue("s3")
-    environment = {
-        "TAMIS_DATABASE_URL": request.getfixturevalue("postgres_database"),
-        "TAMIS_OBJECT_STORE": f"s3://{bucket}/{folder.name}",
-        "TAMIS_S3_ENDPOINT": endpoint,
-    }
-    with serving(folder / "data", env=environment) as running:
+    with serving(tmp_path_factory.mktemp("stack") / "data", env=request.getfixturevalue("postgres_and_s3")) as running:
         yield running
 
 

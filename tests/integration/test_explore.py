@@ -19,14 +19,7 @@ COUNT = 240
 @pytest.fixture(scope="module", params=["sqlite and folder", "postgresql and s3"])
 def curated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Curated"]:
     folder = tmp_path_factory.mktemp("explored")
-    environment = {}
-    if request.param == "postgresql and s3":
-        endpoint, bucket = request.getfixturevalue("s3")
-        environment = {
-            "TAMIS_DATABASE_URL": request.getfixturevalue("postgres_database"),
-            "TAMIS_OBJECT_STORE": f"s3://{bucket}/{folder.name}",
-            "TAMIS_S3_ENDPOINT": endpoint,
-        }
+    environment = request.getfixturevalue("postgres_and_s3") if request.param == "postgresql and s3" else {}
     with serving(folder / "data", env=environment) as server:
         uploaded = server.client.upload(write_tar(folder / "digits.tar", digit_files(COUNT)), "digits")
         dataset = server.client.wait(f"/datasets/{uploaded['id']}", timeout=60)["id"]

@@ -1,10 +1,10 @@
 """The manifest job: a strategy applied to a curation's result, with human decisions laid over it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from tamis.store.catalog import standing_decisions
 from tamis.store.schema import Curation, Decision, Embedding, Manifest
 from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset, workflow
 from worker.steps.encoder import describe_encoder
@@ -32,7 +32,8 @@ def write_manifest(manifest_id: str) -> None:
         request, result = request_from(curation.parameters), curation.result_key
         columns = (Decision.id, Decision.sample, Decision.verdict, Decision.undoes)
         listed = sa.select(*columns).where(Decision.curation_id == curation.id).order_by(Decision.sequence)
-        decisions = standing_decisions(session.execute(listed).all())
+        standing = standing_decisions(session.execute(listed).all())
+        decisions = {sample: decision.verdict == "keep" for sample, decision in standing.items()}
     assert result is not None
     reporter(Manifest, manifest_id, "manifest", "writing the tables")
     encoder = _described(run.place, embedding, request)
@@ -43,12 +44,6 @@ def write_manifest(manifest_id: str) -> None:
         row = session.get_one(Manifest, manifest_id, with_for_update=True)
         row.key, row.summary = key, summary
         row.succeed(f"{summary['kept']} of {summary['samples']} samples kept")
-
-
-def standing_decisions(rows: Sequence[Any]) -> dict[int, bool]:
-    """Sample index to keep (True) or drop (False): for each sample the latest decision that was not undone."""
-    undone = {row.undoes for row in rows if row.undoes is not None}
-    return {row.sample: row.verdict == "keep" for row in rows if row.undoes is None and row.id not in undone}
 
 
 def _described(place: Place, embedding: Embedding, request: Request) -> dict[str, Any]:

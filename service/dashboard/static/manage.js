@@ -81,7 +81,7 @@ class DatasetActions extends PageElement {
   /** @param {unknown} button */
   ending(button) {
     return html`${this.failed ? html`<p class="alert" role="alert">${plain(this.failed)}</p>` : nothing}
-      <p class="actions">${button} <button type="button" @click=${this.close}>Leave it</button></p>`;
+      <p class="dialog-buttons">${button} <button type="button" @click=${this.close}>Leave it</button></p>`;
   }
 }
 
