@@ -28,10 +28,11 @@ from worker.durable.main import CONCURRENCY
 # Longer than a busy machine keeps a worker from renewing its lease: here others would take it at once.
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "6"}
 REQUEST = {"encoder": "embeddings", "classes": 10, "seed": 3}
-TILE_SECONDS = 1.5
-# As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles, which take long.
-IN_PARTS = f"""
+# As many parts as workers, however small the set; a checkpoint after each of the scan's three tiles. A part's first
+# tile waits for the file `first`, each later one for the file `later`.
+IN_PARTS = """
 import time
+from pathlib import Path
 import tamis.scan.pairs, tamis.scan.cpu, worker.durable.curate, worker.durable.layout
 
 # What comes after a result would keep a worker from the next one's parts.
@@ -40,19 +41,26 @@ worker.durable.curate.PART_SECONDS = 1e-9
 tamis.scan.pairs.PORTION, tamis.scan.pairs.SAVE_SECONDS = 1, 0.0
 add = tamis.scan.cpu.Scan._add
 
-def slowly(scan, *arguments):
+def when_told(scan, *arguments):
     if scan._task.k:
-        time.sleep({TILE_SECONDS})
+        gate = Path({gates!r}, "later" if hasattr(scan, "begun") else "first")
+        scan.begun = True
+        while not gate.exists():
+            time.sleep(0.02)
     add(scan, *arguments)
 
-tamis.scan.cpu.Scan._add = slowly
+tamis.scan.cpu.Scan._add = when_told
 """
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A server without a worker, a data set on it, and the key and the manifest of its curation in a single pass."""
+    """A server without a worker, a data set on it, and the key and the manifest of its curation in a single pass.
 
+    gates: the folder whose files let the workers' tiles pass.
+    """
+
+    gates: Path
     server: Server
     catalog: Catalog
     jobs: Jobs
@@ -67,12 +75,23 @@ class Stack:
 
     def holders(self, curation: str) -> list[str]:
         """Who works on part 0 and who on part 1; empty until both are worked on."""
-        found = [self.part(curation, part).executor_id for part in range(2)]
-        return found if all(found) else []
+        parts = [f"scan-{curation}-{part}" for part in range(2)]
+        # A part that waits in the queue has the name of who put it there.
+        found = self.jobs.client.list_workflows(workflow_ids=parts, status="PENDING")
+        holder = {part.workflow_id: part.executor_id for part in found}
+        return [holder[part] for part in parts] if len(found) == 2 else []
 
     def tiles_stored(self, curation: str, part: int) -> int:
         file = self.server.data / "objects" / "checkpoints" / f"scan-{curation}-{part}.npz"
         return int(np.load(io.BytesIO(file.read_bytes()))["done"]) if file.is_file() else 0
+
+    def open(self, *gates: str) -> None:
+        for gate in gates:
+            (self.gates / gate).touch()
+
+    def shut(self, *gates: str) -> None:
+        for gate in gates:
+            (self.gates / gate).unlink(missing_ok=True)
 
     def sweep(self) -> int:
         """As the server does, but at once for a job that has ended."""
@@ -88,6 +107,8 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("parts")
+    gates = folder / "gates"
+    gates.mkdir()
     data, embeddings = folder / "data", folder / "embeddings.npy"
     np.save(embeddings, digit_embeddings())
     with serving(data, "--no-worker") as server:
@@ -104,7 +125,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         catalog = open_catalog(Settings(data=data))
         jobs = open_jobs(catalog.engine)
         assert jobs.client.list_workflows(workflow_id_prefix="scan-") == []
-        yield Stack(server, catalog, jobs, dataset, result_key(server, curation), manifest)
+        yield Stack(gates, server, catalog, jobs, dataset, result_key(server, curation), manifest)
         jobs.close()
         catalog.close()
 
@@ -131,20 +152,27 @@ def result_key(server: Server, curation: str) -> str:
 
 @contextmanager
 def two_workers(stack: Stack) -> Iterator[dict[str, Any]]:
-    """Two processes that share every scan, by their names."""
+    """Two processes that share every scan, by their names. At the end no tile waits."""
+    program = IN_PARTS.format(gates=str(stack.gates))
     with ExitStack() as running:
+        running.callback(lambda: stack.open("first", "later"))
         yield {
-            name: running.enter_context(working(stack.server.data, name, env=ENVIRONMENT, first=IN_PARTS))
+            name: running.enter_context(working(stack.server.data, name, env=ENVIRONMENT, first=program))
             for name in (f"left-{time.monotonic_ns()}", f"right-{time.monotonic_ns()}")
         }
 
 
 def in_mid_part(stack: Stack, workers: dict[str, Any]) -> tuple[str, str]:
-    """A new curation of which one worker has done the first of the two tiles of part 0, and that worker's name."""
+    """A new curation without the second tile of part 0, and the name of the worker that has done that part's first."""
+    stack.shut("first", "later")
     curation = stack.server.client.curate(stack.dataset, **REQUEST)["id"]
-    until(lambda: stack.tiles_stored(curation, 0) == 1, 60, "the first tile's checkpoint")
-    holders = until(lambda: stack.holders(curation), TILE_SECONDS, "both parts being worked on")
+    holders = until(lambda: stack.holders(curation), 60, "both parts being worked on")
     assert set(holders) == set(workers)
+    stack.open("first")
+    until(lambda: stack.tiles_stored(curation, 0) == 1, 60, "the first tile's checkpoint")
+    until(lambda: stack.part(curation, 1).status == "SUCCESS", 60, "the other part's only tile")
+    # For who takes part 0 up, its second tile is the first.
+    stack.shut("first")
     return curation, holders[0]
 
 
@@ -157,6 +185,7 @@ def test_two_workers_share_a_scan_and_the_death_of_one_changes_no_byte(stack: St
         assert stack.tiles_stored(curation, 0) == 1
         until(lambda: progress_of(stack, curation) == (2, 3), 10, "the progress of both parts")
         assert stack.sweep() == 0
+        stack.open("first", "later")
         stack.server.client.wait(f"/curations/{curation}", timeout=60)
         assert stack.part(curation, 0).executor_id in set(workers) - {holder}
         assert result_key(stack.server, curation) == stack.result_key
@@ -170,17 +199,20 @@ def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack:
         curation, _ = in_mid_part(stack, workers)
         assert httpx.delete(f"{stack.server.url}/api/v1/curations/{curation}").status_code == 202
         assert stack.part(curation, 0).status == "CANCELLED"
-        time.sleep(2 * TILE_SECONDS)
+        stack.open("first", "later")
+        time.sleep(2)
         assert stack.tiles_stored(curation, 0) == 1
         left = stack.checkpoints(curation)
         # One more than there are places for those that wait for their parts.
         count = len(workers) * CONCURRENCY["cpu"] + 1
+        stack.shut("later")
         asked = [stack.server.client.curate(stack.dataset, **REQUEST)["id"] for _ in range(count)]
         until(lambda: stack.tiles_stored(asked[0], 0) == 1, 60, "the next curation's first checkpoint")
         kept = stack.checkpoints(asked[0])
         assert stack.sweep() == len(left) > 0
         assert stack.checkpoints(curation) == []
         assert set(kept) <= set(stack.checkpoints(asked[0]))
+        stack.open("later")
         for another in asked:
             stack.server.client.wait(f"/curations/{another}", timeout=60)
             assert stack.part(another, 1).status == "SUCCESS"
