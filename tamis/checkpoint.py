@@ -13,6 +13,9 @@ class Checkpoint(Protocol):
     def save(self, content: bytes) -> None:
         """Replaces what was saved, wholly or not at all."""
 
+    def discard(self) -> None:
+        """Removes what was saved, once what it belongs to has ended."""
+
 
 class FileCheckpoint:
     """A Checkpoint in a file, whose folder exists."""
@@ -29,5 +32,4 @@ class FileCheckpoint:
         partial.replace(self._path)
 
     def discard(self) -> None:
-        """Removes it, once what it belongs to has ended."""
         self._path.unlink(missing_ok=True)

@@ -4,14 +4,15 @@ on. Typed again after whatever ended it, it goes on where it was; with more arms
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from tamis.checkpoint import FileCheckpoint
+from tamis.checkpoint import Checkpoint, FileCheckpoint
 from tamis.device import resolve_device
 from tamis.encoders.encoder import Encoder, fingerprint
 from tamis.encoders.inference import Embedder
@@ -20,18 +21,21 @@ from tamis.errors import InputError
 from tamis.manifest import Manifest, read_manifest
 from tamis.progress import Progress, counted_from, ignored
 from trainer.arms import Arm
-from trainer.data import ImageSet, usable
+from trainer.data import Find, ImageSet, usable
 from trainer.labelled import LabelledImages, check_labels, decode_source
 from trainer.probe import MIN_PER_LABEL, Probe, held_out, probe
 from trainer.recipe import Recipe
-from trainer.results import Runs, measured
-from trainer.training import train_encoder
+from trainer.results import FileRuns, Runs, measured
+from trainer.training import OnMetrics, remembering, train_encoder
 from trainer.trials import VARIED, Flagged, Trial, trial_of
 
 # How layouts call what is to be tested on: a folder, or a file of many images. Where labels of that are kept back, as
 # those of ImageNet and its kin are, it is the validation split that one tests on.
 TEST_NAME = re.compile(r"(test|testing|t10k)([._-].*)?", re.IGNORECASE)
 VALIDATION_NAME = re.compile(r"(val|valid|validation)([._-].*)?", re.IGNORECASE)
+
+# Called with arm, seed, step and the metrics at this step.
+OnRun: TypeAlias = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 def run_experiment(
@@ -42,18 +46,24 @@ def run_experiment(
     recipe: Recipe,
     *,
     images: str | Path | None = None,
+    find: Find | None = None,
     test: str | Path | None = None,
     architecture: str = "auto",
     image_size: int | Literal["auto"] = "auto",
     device: str = "auto",
     progress: Progress = ignored,
+    on_run: OnRun | None = None,
+    kept: Callable[[Mapping[str, Any]], Runs] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Runs:
-    """Trains and probes every arm with the seeds 0, 1, ...; writes out/runs.parquet after each run.
+    """Trains and probes every arm with the seeds 0, 1, ...; keeps what each run came to as soon as it ended.
 
     manifests: the folder of each strategy that an arm has, all of one curation; any one is enough for the baselines.
     recipe: what VARIED names of it is each run's own. test: labelled images; without it, those that the layout of
     the images sets apart for tests, or else a fifth by hash. Neither is trained on. architecture, image_size: see
-    `choose_spec`. images: see `ImageSet.from_manifest`. progress(done, total) counts the steps of all runs.
+    `choose_spec`. images, find: see `ImageSet.from_manifest`. progress(done, total) counts the steps of all runs.
+    kept: where the runs of given settings are, by default in out/runs.parquet. checkpoint: where an interrupted run is
+    taken up, by default out/checkpoint.pt; gone at the end.
 
     Two arms that come to the same trial are trained once. Raises InputError where training or test have no two labels
     in common, and where an arm cannot be; ConflictError where `out` holds another experiment.
@@ -68,9 +78,11 @@ def run_experiment(
     recipe = replace(recipe, epochs=None, steps=steps)
     sides = samples["width"].to_numpy(), samples["height"].to_numpy()
     spec = choose_spec(*sides, device=resolve_device(device).type, architecture=architecture, size=image_size)
-    runs = Runs(out, _settings(any_one, spec, recipe, test, int(tested.sum())))
+    settings = _settings(any_one, spec, recipe, test, int(tested.sum()))
+    runs = FileRuns(out, settings) if kept is None else kept(settings)
+    checkpoint = FileCheckpoint(out / "checkpoint.pt") if checkpoint is None else checkpoint
     done = {(row["arm"], row["seed"]): row for row in runs.rows()}
-    images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images)
+    images_of_all = ImageSet.from_manifest(any_one, spec.image_size, out, images=images, find=find)
     _check(labels, tested, test)
     own = _Own(
         LabelledImages(images_of_all.pixels, labels, hashes),
@@ -82,16 +94,20 @@ def run_experiment(
         # What no arm can be is told before anything is trained.
         trial_of(arm, read.get(arm.strategy, any_one), tested, recipe)
     total = steps * seeds * len(arms)
+
+    def train(trial: Trial, name: str, told: Progress) -> dict[str, Any]:
+        on_metrics = None if on_run is None else partial(on_run, name, trial.recipe.seed)
+        return {**_run(trial, images_of_all, own, spec, checkpoint, told, on_metrics), "trial": trial.digest()}
+
     for number, (seed, arm) in enumerate((seed, arm) for seed in range(seeds) for arm in arms):
         told = counted_from(number * steps, total, progress)
         if (arm.name, seed) not in done:
             trial = trial_of(arm, read.get(arm.strategy, any_one), tested, replace(recipe, seed=seed))
             digest = trial.digest()
             same = next((row for row in done.values() if row["trial"] == digest), None)
-            row = same or {**_run(trial, images_of_all, own, spec, out, told), "trial": digest}
-            done[arm.name, seed] = {**row, "arm": arm.name, "seed": seed}
+            done[arm.name, seed] = {**(same or train(trial, arm.name, told)), "arm": arm.name, "seed": seed}
             runs.add(done[arm.name, seed])
-            FileCheckpoint(out / "checkpoint.pt").discard()
+            checkpoint.discard()
         told(steps, steps)
     return runs
 
@@ -140,7 +156,15 @@ def _check(labels: Sequence[str | None], tested: Flagged, test: str | Path | Non
         )
 
 
-def _run(trial: Trial, images: ImageSet, own: _Own, spec: EncoderSpec, out: Path, progress: Progress) -> dict[str, Any]:
+def _run(
+    trial: Trial,
+    images: ImageSet,
+    own: _Own,
+    spec: EncoderSpec,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    on_metrics: OnMetrics | None,
+) -> dict[str, Any]:
     last: dict[str, float] = {}
     began = time.monotonic()
     encoder = train_encoder(
@@ -150,9 +174,9 @@ def _run(trial: Trial, images: ImageSet, own: _Own, spec: EncoderSpec, out: Path
         flags=trial.flags,
         keep=trial.keep,
         device=own.device,
-        checkpoint=FileCheckpoint(out / "checkpoint.pt"),
+        checkpoint=checkpoint,
         progress=progress,
-        on_metrics=lambda _, metrics: last.update(metrics),
+        on_metrics=remembering(last, on_metrics),
     )
     seconds = time.monotonic() - began
     return {

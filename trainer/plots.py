@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from trainer.arms import Arm
 from trainer.report import JUDGED
 from trainer.sweeps import SWEEPS
-from trainer.verdicts import Rows, difference, scores_of
+from trainer.verdicts import Rows, compared, difference, scores_of
 
 ARM, CONTROL = "#1f5fa8", "#8a8a8a"
 LINES = (ARM, CONTROL, "#c68206", "#12704a")
@@ -19,23 +19,21 @@ LINES = (ARM, CONTROL, "#c68206", "#12704a")
 
 def plot(rows: Rows, arms: Sequence[Arm], folder: Path) -> None:
     """Writes experiment.png and experiment.svg; equal runs give equal bytes with one release of matplotlib."""
-    shown = [arm for arm in arms if arm.strategy][::-1]
-    figure = Figure(figsize=(9, 1.4 + 0.32 * max(1, len(shown))), layout="constrained")
+    count = sum(bool(arm.strategy) for arm in arms)
+    figure = Figure(figsize=(9, 1.4 + 0.32 * max(1, count)), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (measure, title) in enumerate(JUDGED.items(), 1):
-        scores = scores_of(rows, arms, measure)
+        shown = compared(scores_of(rows, arms, measure), arms)[::-1]
         axes = figure.add_subplot(1, len(JUDGED), place)
-        for height, arm in enumerate(shown):
-            colour = CONTROL if arm.control else ARM
-            base, gain = scores.by_arm[scores.baseline_of(arm.name)], scores.gain(arm.name)
-            dots = [own - other for own, other in zip(scores.by_arm[arm.name], base, strict=True)]
-            axes.plot(dots, [height] * len(dots), "o", color=colour, alpha=0.45, markersize=4)
+        for height, each in enumerate(shown):
+            colour, gain = CONTROL if each.arm.control else ARM, each.gain
+            axes.plot(each.seeds, [height] * len(each.seeds), "o", color=colour, alpha=0.45, markersize=4)
             axes.plot([gain.low, gain.high], [height, height], color=colour, linewidth=1.5)
             axes.plot([gain.mean], [height], "|", color=colour, markersize=12, markeredgewidth=2)
         axes.axvline(0.0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(shown)), [arm.name for arm in shown] if place == 1 else [""] * len(shown))
+        axes.set_yticks(range(count), [each.arm.name for each in shown] if place == 1 else [""] * count)
         axes.set_title(title, fontsize=10)
-        bars = dict.fromkeys(scores.baseline_of(arm.name) for arm in shown)
+        bars = dict.fromkeys(each.baseline for each in shown)
         axes.set_xlabel(f"points over {' or '.join(bars)}", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, folder / "experiment")

@@ -1,10 +1,10 @@
-"""What each training of an experiment came to: one Parquet table, a row a run, complete after every one of them."""
+"""What each training of an experiment came to: a row a run, kept as soon as it ended."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,9 +30,22 @@ SCHEMA = pa.schema(
 )
 
 
+class Runs(Protocol):
+    """Where the runs of one experiment are kept. settings: what all of them have in common, as JSON values."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All there are, each with the columns of SCHEMA."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keeps a run, wholly or not at all."""
+
+
 @dataclass(frozen=True)
-class Runs:
-    """The runs in a folder. settings: what all of them have in common, as JSON values."""
+class FileRuns:
+    """Runs in a folder's runs.parquet, which is complete after every one of them."""
 
     folder: Path
     settings: Mapping[str, Any]

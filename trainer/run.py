@@ -21,7 +21,7 @@ from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import Labelled, Probe, probe, probe_split
 from trainer.recipe import USUAL, FlagSource, Recipe, check_flag_source
-from trainer.training import OnMetrics, train_encoder
+from trainer.training import OnMetrics, remembering, train_encoder
 
 BASELINE = "baseline"
 
@@ -115,12 +115,6 @@ def train_manifest(
         keep, weight = np.ones(len(pixels), np.bool_), np.ones(len(pixels), np.float32)
     own = FileCheckpoint(out / "checkpoint.pt")
     last = {"loss": float("nan")}
-
-    def note(step: int, metrics: dict[str, float]) -> None:
-        last.update(metrics)
-        if on_metrics is not None:
-            on_metrics(step, metrics)
-
     began = time.monotonic()
     encoder = train_encoder(
         pixels,
@@ -132,7 +126,7 @@ def train_manifest(
         device=device,
         checkpoint=own if checkpoint is None else checkpoint,
         progress=progress,
-        on_metrics=note,
+        on_metrics=remembering(last, on_metrics),
     )
     seconds = time.monotonic() - began
     path = out / "encoder.pt"

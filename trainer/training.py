@@ -28,6 +28,19 @@ from trainer.frameworks.simsiam import SimSiam
 from trainer.recipe import MIN_SAMPLES, Recipe
 
 OnMetrics: TypeAlias = Callable[[int, dict[str, float]], None]
+
+
+def remembering(last: dict[str, float], on_metrics: OnMetrics | None = None) -> OnMetrics:
+    """Calls `on_metrics`, and leaves the latest values in `last`."""
+
+    def note(step: int, metrics: dict[str, float]) -> None:
+        last.update(metrics)
+        if on_metrics is not None:
+            on_metrics(step, metrics)
+
+    return note
+
+
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam}

@@ -54,6 +54,28 @@ class Scores:
         return self.against(arm, self.baseline_of(arm))
 
 
+@dataclass(frozen=True)
+class Compared:
+    """An arm beside its baseline, by one measure in points. seeds: the differences of its runs, in the seeds' order."""
+
+    arm: Arm
+    baseline: str
+    gain: Difference
+    seeds: Sequence[float]
+
+
+def compared(scores: Scores, arms: Sequence[Arm]) -> list[Compared]:
+    """Every arm that is no baseline, in order."""
+    found = []
+    for arm in arms:
+        if arm.strategy:
+            baseline = scores.baseline_of(arm.name)
+            own, other = scores.by_arm[arm.name], scores.by_arm[baseline]
+            seeds = [mine - theirs for mine, theirs in zip(own, other, strict=True)]
+            found.append(Compared(arm, baseline, scores.gain(arm.name), seeds))
+    return found
+
+
 def scores_of(rows: Rows, arms: Sequence[Arm], measure: str) -> Scores:
     """Of the seeds that all the arms have run with."""
     found = {(row["arm"], row["seed"]): 100 * row[measure] for row in rows}

@@ -31,7 +31,7 @@ from trainer.recipes import Taught
 from trainer.sweeps import SWEEPS, sweep_of
 
 if TYPE_CHECKING:
-    from trainer.results import Runs as Results
+    from trainer.results import Runs
 
 Folder = Annotated[
     Path, Parameter(name=["--out", "-o"], help="Folder of runs, report and plots.", metavar="DIR", group=WHAT)
@@ -169,7 +169,7 @@ class _Work:
 
     def ran(
         self, images: str, folder: Path, arms: Sequence[Arm], manifests: Mapping[str, Path], test: str | None
-    ) -> "Results":
+    ) -> "Runs":
         from trainer.experiment import run_experiment
 
         return run_experiment(

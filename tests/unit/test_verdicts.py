@@ -21,7 +21,7 @@ from trainer.experiment import set_apart
 from trainer.flags import Chance, Curated
 from trainer.probe import Accuracy, Probe, held_out
 from trainer.recipe import Recipe
-from trainer.results import Runs, measured
+from trainer.results import FileRuns, measured
 from trainer.statistics import paired_difference
 from trainer.trials import trial_of
 from trainer.verdicts import Scores, scores_of, verdict
@@ -181,15 +181,15 @@ def test_only_seeds_that_all_arms_have_run_with_are_compared() -> None:
 
 
 def test_runs_are_kept_one_by_one_and_those_of_another_experiment_are_not_mixed_in(tmp_path: Path) -> None:
-    runs = Runs(tmp_path, {"steps": 5})
+    runs = FileRuns(tmp_path, {"steps": 5})
     assert runs.rows() == []
     runs.add(row("remove", 0))
-    Runs(tmp_path, {"steps": 5}).add(row("remove", 1))
+    FileRuns(tmp_path, {"steps": 5}).add(row("remove", 1))
     assert [each["seed"] for each in runs.rows()] == [0, 1]
     assert pq.read_table(tmp_path / "runs.parquet")["linear_10"].to_pylist() == [0.5, 0.5]
     assert [path.name for path in tmp_path.iterdir()] == ["runs.parquet"]
     with pytest.raises(ConflictError, match="another experiment"):
-        Runs(tmp_path, {"steps": 6}).rows()
+        FileRuns(tmp_path, {"steps": 6}).rows()
 
 
 def trial(manifests: dict[str, Manifest], name: str, tested: npt.NDArray[np.bool_], seed: int = 0) -> Any:
