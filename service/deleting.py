@@ -19,7 +19,7 @@ from tamis.store.schema import Curation, Dataset, Decision, Embedding, Job, Mani
 # By which column rows of other kinds depend on one.
 DEPENDS: dict[type[Any], tuple[Any, ...]] = {
     Dataset: (Curation.dataset_id,),
-    Curation: (Manifest.curation_id, Decision.curation_id),
+    Curation: (Training.curation_id, Manifest.curation_id, Decision.curation_id),
     Manifest: (Training.manifest_id,),
 }
 WITHOUT_RESULT = ("failed", "cancelled")
@@ -43,8 +43,10 @@ def cancel_or_delete(backend: Backend, model: type[Job], row_id: str, *, cascade
 
 def cancel_row(backend: Backend, row: Job) -> None:
     """Cancels what waits or runs. Raises ConflictError when it has ended."""
+    # Named before the row says so: what is tried again from then on is another attempt, and goes on.
+    tries = backend.jobs.tries(kind_of(row), row.id)
     cancel(backend.catalog, type(row), row.id)
-    backend.jobs.cancel(kind_of(row), row.id)
+    backend.jobs.cancel(tries)
 
 
 def delete_row(backend: Backend, model: type[Job], row_id: str, *, cascade: bool) -> None:
@@ -68,7 +70,7 @@ def delete_row(backend: Backend, model: type[Job], row_id: str, *, cascade: bool
         uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == row_id)).all()
         session.delete(row)
     if active:
-        backend.jobs.cancel("ingest", row_id)
+        backend.jobs.cancel(backend.jobs.tries("ingest", row_id))
     discard(backend, upload_key)
     for upload in uploads:
         backend.uploads.discard(upload)

@@ -113,8 +113,41 @@ class ThumbnailSize(IntEnum):
     GRID, PAIR = THUMBNAIL_SIZES
 
 
+# As trainer/arms.py has them.
+Arm = Literal[
+    "baseline",
+    "remove",
+    "random",
+    "margin",
+    "margin-all",
+    "margin-random",
+    "temperature",
+    "temperature-all",
+    "temperature-random",
+    "combined",
+    "combined-all",
+    "combined-random",
+    "auto",
+    "auto-all",
+    "auto-random",
+    "debiased",
+    "hard",
+    "eliminated",
+    "sas",
+]
+
+
 class NewTraining(Request):
-    manifest: Text
+    """A training on a manifest; or an experiment, which trains every arm with every seed, on a curation: the one that
+    is named, or the latest of a data set."""
+
+    manifest: Text | None = None
+    curation: Text | None = None
+    dataset: Text | None = None
+    arms: list[Arm] | None = Field(
+        None, min_length=1, max_length=20, description="Of an experiment. Baselines and controls are added."
+    )
+    seeds: int | None = Field(None, ge=2, le=50, description="Runs of each arm of an experiment.")
     recipe: Literal["cifar10", "cifar100", "imagenet", "stl10", "tiny-imagenet"] | None = Field(
         None, description="How to train, as the literature has it for a data set, for what the request leaves out."
     )
@@ -138,7 +171,17 @@ class NewTraining(Request):
             raise ValueError(f"{self.method} does not learn by the loss {self.loss}: leave it out, or use simclr")
         if self.method == "moco" and self.flags != "curated" and not self.baseline:
             raise ValueError(f"the flags {self.flags} know the pairs of one batch: moco takes curated ones")
+        if sum(given is not None for given in (self.manifest, self.curation, self.dataset)) != 1:
+            raise ValueError("name a manifest to train on; or, for an experiment, a curation or a data set")
+        strange = self.model_fields_set & (OF_EXPERIMENT if self.manifest else OF_ONE_TRAINING)
+        if strange:
+            what = "a training on a manifest" if self.manifest else "an experiment"
+            raise ValueError(f"{', '.join(sorted(strange))}: of no use to {what}; leave it out")
         return one_length(self)
+
+
+OF_EXPERIMENT = {"arms", "seeds"}
+OF_ONE_TRAINING = {"baseline", "flags", "seed"}
 
 
 class NewDecision(Request):
@@ -205,9 +248,38 @@ class ManifestView(JobFields):
 
 
 class TrainingView(JobFields):
-    manifest: str
+    manifest: str | None = Field(description="None of an experiment.")
+    curation: str
+    dataset: str
+    dataset_name: str
     parameters: dict[str, Any]
     result: dict[str, Any] | None
+
+
+class TrainingRunView(BaseModel):
+    """A run of an experiment. Accuracies are shares of the test images."""
+
+    arm: str
+    seed: int
+    linear: float
+    nearest: float
+    samples: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+class TrainingRuns(BaseModel):
+    items: list[TrainingRunView]
+
+
+class Curve(BaseModel):
+    steps: list[int]
+    values: list[float]
+
+
+class Curves(BaseModel):
+    curves: dict[str, Curve]
 
 
 class JobView(JobFields):

@@ -101,9 +101,23 @@ def manifest_view(row: Manifest) -> schemas.ManifestView:
     )
 
 
+def curation_of(row: Manifest | Training) -> Curation:
+    """What a manifest, a training or an experiment is of."""
+    curation = row.curation or (row.manifest.curation if isinstance(row, Training) and row.manifest else None)
+    assert curation is not None, "a training has a manifest, or it is an experiment on a curation"
+    return curation
+
+
 def training_view(row: Training) -> schemas.TrainingView:
+    curation = curation_of(row)
     return schemas.TrainingView(
-        **_job_fields(row), manifest=row.manifest_id, parameters=row.parameters, result=row.result
+        **_job_fields(row),
+        manifest=row.manifest_id,
+        curation=curation.id,
+        dataset=curation.dataset_id,
+        dataset_name=curation.dataset.name,
+        parameters=row.parameters,
+        result=row.result,
     )
 
 
@@ -161,10 +175,11 @@ def job_views(session: Session) -> list[schemas.JobView]:
     # Summaries hold histograms, and this is asked several times a second: they are left out.
     of_curation = joinedload(Manifest.curation).defer(Curation.summary)
     of_training = joinedload(Training.manifest).joinedload(Manifest.curation).defer(Curation.summary)
+    of_experiment = joinedload(Training.curation).defer(Curation.summary)
     ingests = _recent(session, sa.select(Dataset).where(Dataset.state != "empty"), Dataset)
     curations = _recent(session, sa.select(Curation).options(defer(Curation.summary)), Curation)
     manifests = _recent(session, sa.select(Manifest).options(of_curation), Manifest)
-    trainings = _recent(session, sa.select(Training).options(of_training), Training)
+    trainings = _recent(session, sa.select(Training).options(of_training, of_experiment), Training)
     views = [job_view(row) for row in (*ingests, *curations, *manifests, *trainings)]
     views.sort(key=lambda view: (view.state in ACTIVE_STATES, view.created_at, view.id), reverse=True)
     return views[:RECENT_JOBS]
@@ -196,8 +211,11 @@ def job_view(row: Job) -> schemas.JobView:
         dataset, url = row.dataset, f"/curations/{row.id}"
     else:
         assert isinstance(row, Manifest | Training)
-        curation = row.curation if isinstance(row, Manifest) else row.manifest.curation
-        dataset, url = curation.dataset, f"/curations/{curation.id}"
+        curation = curation_of(row)
+        dataset, url = (
+            curation.dataset,
+            f"/trainings/{row.id}" if isinstance(row, Training) else f"/curations/{curation.id}",
+        )
     about = {"kind": kind_of(row), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
     return schemas.JobView.model_validate({**_job_fields(row), **about})
 

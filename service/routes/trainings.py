@@ -1,9 +1,9 @@
-"""Trainings: run SimCLR on a manifest and report a linear probe where labels exist."""
+"""Trainings on a manifest, and experiments on a curation, with a linear probe where labels exist."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
@@ -11,9 +11,16 @@ from service import schemas
 from service.events import job_events
 from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
+from service.trainings import curves_of, runs_of, trainings_of
 from service.views import found, training_view
 from tamis.errors import ConflictError
-from tamis.store.schema import Manifest, Metric, Training, new_id
+from tamis.store.schema import Curation, Dataset, Manifest, Training, new_id
+
+# What a page of curves shows well; more is thinned.
+POINTS = 1000
+# Of an experiment that names none, and runs for each.
+ARMS = ["remove", "margin", "temperature", "combined", "auto"]
+SEEDS = 3
 
 router = APIRouter(route_class=CheckedRoute, prefix="/trainings", tags=["trainings"])
 
@@ -22,11 +29,10 @@ router = APIRouter(route_class=CheckedRoute, prefix="/trainings", tags=["trainin
 def create_training(
     body: schemas.NewTraining, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.TrainingView:
+    """Asks for a training on a manifest, or for an experiment on a curation."""
+
     def make(session: Session) -> Training:
-        manifest = found(session, Manifest, body.manifest)
-        if manifest.key is None:
-            raise ConflictError(f"Manifest {manifest.id} is {manifest.state}.", "Wait until it succeeded.")
-        row = Training(id=new_id("tr"), manifest_id=manifest.id, parameters=_stated(body))
+        row = Training(id=new_id("tr"), parameters=_stated(body), **_about(session, body))
         row.requeue("waiting for a worker")
         session.add(row)
         session.flush()
@@ -38,16 +44,45 @@ def create_training(
     return made
 
 
+def _about(session: Session, body: schemas.NewTraining) -> dict[str, str]:
+    if body.manifest is not None:
+        manifest = found(session, Manifest, body.manifest)
+        if manifest.key is None:
+            raise ConflictError(f"Manifest {manifest.id} is {manifest.state}.", "Wait until it succeeded.")
+        return {"manifest_id": manifest.id}
+    if body.curation is not None:
+        curation = found(session, Curation, body.curation)
+        if curation.result_key is None:
+            raise ConflictError(f"Curation {curation.id} is {curation.state}.", "Wait until it succeeded.")
+        return {"curation_id": curation.id}
+    dataset = found(session, Dataset, str(body.dataset))
+    done = sa.select(Curation.id).where(Curation.dataset_id == dataset.id, Curation.result_key.is_not(None))
+    latest = session.scalar(done.order_by(Curation.id.desc()).limit(1))
+    if latest is None:
+        raise ConflictError(f"Data set {dataset.id} has no curation that succeeded.", "Curate it first.")
+    return {"curation_id": latest}
+
+
 def _stated(body: schemas.NewTraining) -> dict[str, Any]:
     """What the worker is told: all, or what was said where a recipe stands for the rest."""
-    return body.model_dump(exclude={"manifest"}, exclude_unset=body.recipe is not None)
+    about = {"manifest", "curation", "dataset"}
+    left_out = about | (schemas.OF_EXPERIMENT if body.manifest else schemas.OF_ONE_TRAINING)
+    stated = body.model_dump(exclude=left_out, exclude_unset=body.recipe is not None)
+    if body.manifest is None:
+        stated |= {"arms": body.arms or ARMS, "seeds": body.seeds or SEEDS}
+    return stated
 
 
 @router.get("")
 def list_trainings(
-    backend: BackendDep, manifest: str | None = None, cursor: Cursor = None, limit: Limit = 100
+    backend: BackendDep,
+    manifest: str | None = None,
+    curation: str | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> schemas.Page[schemas.TrainingView]:
-    query = sa.select(Training)
+    """manifest: trainings on it. curation: trainings on its manifests, and experiments on it."""
+    query = trainings_of(curation)
     if manifest is not None:
         query = query.where(Training.manifest_id == manifest)
     with backend.catalog.session() as session:
@@ -66,14 +101,19 @@ def training_events(training_id: str, request: Request, backend: BackendDep) -> 
 
 
 @router.get("/{training_id}/curves")
-def get_curves(training_id: str, backend: BackendDep) -> dict[str, Any]:
-    """Every recorded metric by name: steps and values."""
-    curves: dict[str, dict[str, list[float]]] = {}
-    with backend.catalog.session() as session:
+def get_curves(
+    training_id: str, backend: BackendDep, points: Annotated[int, Query(ge=2, le=100_000)] = POINTS
+) -> schemas.Curves:
+    """Every recorded metric by name, of a run of an experiment as ARM/SEED/METRIC: at most `points` values of each, the
+    smallest and the largest of equal stretches of its steps."""
+    with backend.catalog.reading() as session:
         found(session, Training, training_id)
-        rows = session.scalars(sa.select(Metric).where(Metric.training_id == training_id).order_by(Metric.step))
-        for row in rows:
-            curve = curves.setdefault(row.name, {"steps": [], "values": []})
-            curve["steps"].append(row.step)
-            curve["values"].append(row.value)
-    return {"curves": curves}
+        return schemas.Curves(curves=curves_of(session, training_id, points))
+
+
+@router.get("/{training_id}/runs")
+def get_runs(training_id: str, backend: BackendDep) -> schemas.TrainingRuns:
+    """The runs of an experiment that have ended; none of a training on a manifest."""
+    with backend.catalog.reading() as session:
+        found(session, Training, training_id)
+        return schemas.TrainingRuns(items=runs_of(session, training_id))

@@ -239,6 +239,10 @@ class Client:
         """Asks for a training on a manifest; returns it queued."""
         return self._create("/trainings", {"manifest": manifest, **parameters})
 
+    def experiment(self, curation: str, **parameters: Any) -> dict[str, Any]:
+        """Asks for an experiment on a curation, such as with arms and seeds; returns it queued."""
+        return self._create("/trainings", {"curation": curation, **parameters})
+
     def wait(self, job: str, progress: JobProgress | None = None, timeout: float | None = None) -> dict[str, Any]:
         """Waits until the job at an address such as `/curations/ID` has ended; returns it.
 

@@ -159,19 +159,25 @@ def list_trainings(*, server: Server = Server()) -> Result:
     with server.client() as client:
         rows = client.trainings()
     print_table(
-        ["ID", "STATE", "ARM", "PROBE", "MANIFEST"],
+        ["ID", "STATE", "ARM", "PROBE", "OF"],
         [
             (
                 row["id"],
                 row["state"],
-                "baseline" if row["parameters"].get("baseline") else "manifest",
+                _arm(row),
                 _accuracy(row),
-                row["manifest"],
+                row["manifest"] or row["curation"],
             )
             for row in rows
         ],
     )
     return {"trainings": rows}
+
+
+def _arm(training: dict[str, Any]) -> str:
+    if training["manifest"] is None:
+        return "experiment"
+    return "baseline" if training["parameters"].get("baseline") else "manifest"
 
 
 @trainings.command(name="show")

@@ -65,7 +65,8 @@ def needed(session: Session) -> Needed:
         Manifest.key,
     )
     keys = {key for column in columns for key in session.scalars(sa.select(column)) if key}
-    keys.update(result["encoder"] for result in session.scalars(sa.select(Training.result)) if result)
+    trained = sa.select(Training.result).where(Training.manifest_id.is_not(None))
+    keys.update(result["encoder"] for result in session.scalars(trained) if result)
     shards = {PurePosixPath(key).stem for key in session.scalars(sa.select(Shard.key))}
     datasets = {found for found in session.scalars(sa.select(Dataset.fingerprint)) if found}
     sent = session.scalars(sa.select(StoredEncoder.fingerprint))

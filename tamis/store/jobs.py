@@ -46,16 +46,25 @@ class Jobs:
             subject,
         )
 
-    def cancel(self, kind: str, subject: str, *attempt: str) -> None:
-        """Stops every unfinished attempt at the job, and what it started, at its next step or progress report."""
+    def tries(self, kind: str, subject: str, *attempt: str) -> list[str]:
+        """The ids of all unfinished attempts at the job."""
         named = self.client.list_workflows(
             status=UNFINISHED,
             workflow_id_prefix=workflow_id(kind, subject, *attempt),
             load_input=False,
             load_output=False,
         )
-        for workflow in named:
-            self.client.cancel_workflow(workflow.workflow_id, cancel_children=True)
+        return [workflow.workflow_id for workflow in named]
+
+    def cancel(self, tries: Sequence[str]) -> None:
+        """Stops attempts, and what they started, at their next step or progress report."""
+        for workflow in tries:
+            self.client.cancel_workflow(workflow, cancel_children=True)
+
+    def is_cancelled(self, workflow: str) -> bool:
+        return bool(
+            self.client.list_workflows(workflow_ids=[workflow], status="CANCELLED", load_input=False, load_output=False)
+        )
 
     def interrupted(self, executor_id: str) -> Sequence[tuple[str, str]]:
         """Workflow ids and queue names of what the executor held when it was last seen."""

@@ -91,10 +91,9 @@ class Job(Base):
         self.version = (self.version or 0) + 1
 
     def succeed(self, message: str) -> None:
-        """Ended well; to be committed together with the result. A cancelled job keeps its state."""
-        if self.state != "cancelled":
-            self.state, self.message, self.finished_at = "succeeded", message, now()
-            self.version += 1
+        """Ended well; to be committed together with the result."""
+        self.state, self.message, self.finished_at = "succeeded", message, now()
+        self.version += 1
 
 
 class Dataset(Job):
@@ -247,16 +246,33 @@ class Decision(Base):
 
 
 class Training(Job):
+    """Of one manifest, or, where it has none, an experiment on a curation: many runs."""
+
     __tablename__ = "trainings"
 
-    manifest_id: Mapped[str] = mapped_column(sa.ForeignKey("manifests.id"), index=True)
+    manifest_id: Mapped[str | None] = mapped_column(sa.ForeignKey("manifests.id"), index=True)
+    curation_id: Mapped[str | None] = mapped_column(sa.ForeignKey("curations.id"), index=True)
     parameters: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
 
-    manifest: Mapped[Manifest] = relationship()
+    manifest: Mapped[Manifest | None] = relationship()
+    curation: Mapped[Curation | None] = relationship()
+
+
+class TrainingRun(Base):
+    """A run of an experiment that has ended. outcome: what it came to, as `trainer/results.py` names it."""
+
+    __tablename__ = "training_runs"
+
+    training_id: Mapped[str] = mapped_column(sa.ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)
+    arm: Mapped[str] = mapped_column(primary_key=True)
+    seed: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    outcome: Mapped[dict[str, Any]]
 
 
 class Metric(Base):
+    """A value at a step of a training; of a run of an experiment under the name ARM/SEED/METRIC."""
+
     __tablename__ = "metrics"
 
     training_id: Mapped[str] = mapped_column(sa.ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True)

@@ -101,7 +101,7 @@ def test_what_a_workflow_may_still_go_on_from_stays(backend: Backend, kind: str,
     )
     assert sweep_checkpoints(backend.catalog, backend.objects, backend.jobs) == 0
     assert stored(backend) == keys
-    backend.jobs.cancel(kind, curation, part)
+    backend.jobs.cancel(backend.jobs.tries(kind, curation, part))
     assert sweep_checkpoints(backend.catalog, backend.objects, backend.jobs) == len(keys)
 
 

@@ -38,6 +38,30 @@ def test_a_model_without_a_migration_is_noticed(database_url: str) -> None:
     engine.dispose()
 
 
+def test_curves_outlive_the_change_of_their_trainings(database_url: str) -> None:
+    engine = make_engine(database_url)
+    upgrade(engine, "0034")
+    insert = (
+        "INSERT INTO datasets (id, name, state, stage, done, total, message, version, samples, quarantined, bytes, "
+        "created_at) VALUES ('d', 'd', 'succeeded', '', 0, 0, '', 1, 0, 0, 0, '2026-01-01 00:00:00')",
+        "INSERT INTO curations (id, dataset_id, parameters, state, stage, done, total, message, version, created_at) "
+        "VALUES ('c', 'd', '{}', 'succeeded', '', 0, 0, '', 1, '2026-01-01 00:00:00')",
+        "INSERT INTO manifests (id, curation_id, parameters, state, stage, done, total, message, version, created_at) "
+        "VALUES ('m', 'c', '{}', 'succeeded', '', 0, 0, '', 1, '2026-01-01 00:00:00')",
+        "INSERT INTO trainings (id, manifest_id, parameters, state, stage, done, total, message, version, created_at) "
+        "VALUES ('t', 'm', '{}', 'succeeded', '', 0, 0, '', 1, '2026-01-01 00:00:00')",
+        "INSERT INTO metrics (training_id, name, step, value) VALUES ('t', 'loss', 10, 0.5)",
+    )
+    with engine.begin() as connection:
+        for statement in insert:
+            connection.exec_driver_sql(statement)
+    for move in (upgrade, downgrade):
+        move(engine, "head" if move is upgrade else "0034")
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT training_id, step FROM metrics").all() == [("t", 10)]
+    engine.dispose()
+
+
 def _open(url: str) -> None:
     engine = make_engine(url)
     upgrade(engine)

@@ -6,8 +6,10 @@ from typing import get_args
 
 import pytest
 
-from service.schemas import NewTraining
+from service.routes.trainings import ARMS as DEFAULT_ARMS
+from service.schemas import Arm, NewTraining
 from tamis.errors import InputError
+from trainer.arms import ARMS, CONTROLS
 from trainer.augmentation import SIMCLR
 from trainer.recipe import FLAG_SOURCES, LOSSES, METHODS, Recipe
 from trainer.recipes import OWN, read_recipe, taught
@@ -96,3 +98,5 @@ def test_the_service_knows_the_names_that_the_trainer_does() -> None:
     assert names("loss") == LOSSES
     assert names("flags") == FLAG_SOURCES
     assert names("recipe") == tuple(OWN)
+    assert set(get_args(Arm)) == {*ARMS, *(control for controls in CONTROLS.values() for control in controls)}
+    assert tuple(DEFAULT_ARMS) == tuple(CONTROLS)

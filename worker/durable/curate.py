@@ -12,7 +12,7 @@ from tamis.store.checkpoints import checkpoint_key
 from tamis.store.jobs import SCAN_QUEUE, attempt_of, workflow_id
 from tamis.store.leases import live_workers
 from worker.durable.embed import asked_of, embed_blends, embed_dataset
-from worker.durable.runtime import reported, runtime, stages, step, stored_dataset, throttled, workflow
+from worker.durable.runtime import locked, reported, runtime, stages, step, stored_dataset, throttled, workflow
 from worker.steps import curate as steps
 
 # A part is worth a worker of its own if it takes so long: every part reads the embeddings, and what it found is stored.
@@ -87,7 +87,7 @@ def find_difficult(curation_id: str, embedding_id: str, parts: int) -> None:
         stages(schema.Curation, curation_id),
     )
     with run.catalog.session() as session:
-        row = session.get_one(schema.Curation, curation_id, with_for_update=True)
+        row = locked(session, schema.Curation, curation_id)
         row.embedding_id = embedding_id
         row.result_key, row.summary = found.key, found.summary
         row.succeed(f"{found.summary['pairs']} difficult pairs listed")

@@ -5,12 +5,11 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 
-from tamis.errors import CancelledError
 from tamis.settings import Settings
 from tamis.sources import BUCKET, Source, open_source
 from tamis.store.quota import claim_room, room_left
 from tamis.store.schema import Dataset, Shard
-from worker.durable.runtime import reported, reporter, runtime, step, workflow
+from worker.durable.runtime import locked, reported, reporter, runtime, step, workflow
 from worker.steps.ingest import Stored, store_source
 
 
@@ -50,9 +49,7 @@ def _located(uri: str, settings: Settings) -> Source:
 def _publish(dataset_id: str, stored: Stored) -> None:
     """Records the data set and marks it succeeded, in one transaction."""
     with runtime().catalog.session() as session:
-        row = session.get_one(Dataset, dataset_id, with_for_update=True)
-        if row.state == "cancelled":
-            raise CancelledError(f"{dataset_id} was cancelled.")
+        row = locked(session, Dataset, dataset_id)
         claim_room(session, runtime().settings.quota_bytes, stored.bytes, but=dataset_id)
         session.execute(sa.delete(Shard).where(Shard.dataset_id == dataset_id))
         session.add_all(

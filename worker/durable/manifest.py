@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from tamis.store.catalog import standing_decisions
 from tamis.store.schema import Curation, Decision, Embedding, Manifest
-from worker.durable.runtime import reported, reporter, runtime, step, stored_dataset, workflow
+from worker.durable.runtime import locked, reported, reporter, runtime, step, stored_dataset, workflow
 from worker.steps.encoder import describe_encoder
 from worker.steps.manifest import Treatment, make_manifest, store_manifest
 from worker.steps.place import Place
@@ -36,17 +36,18 @@ def write_manifest(manifest_id: str) -> None:
         decisions = {sample: decision.verdict == "keep" for sample, decision in standing.items()}
     assert result is not None
     reporter(Manifest, manifest_id, "manifest", "writing the tables")
-    encoder = _described(run.place, embedding, request)
+    encoder = described(run.place, embedding, request)
     dataset = stored_dataset(curation.dataset_id)
     manifest = make_manifest(run.place, result, dataset, request, encoder, treatment, decisions)
     key, summary = store_manifest(run.place, manifest)
     with run.catalog.session() as session:
-        row = session.get_one(Manifest, manifest_id, with_for_update=True)
+        row = locked(session, Manifest, manifest_id)
         row.key, row.summary = key, summary
         row.succeed(f"{summary['kept']} of {summary['samples']} samples kept")
 
 
-def _described(place: Place, embedding: Embedding, request: Request) -> dict[str, Any]:
+def described(place: Place, embedding: Embedding, request: Request) -> dict[str, Any]:
+    """What manifests say of the encoder."""
     if embedding.encoder_key is not None:
         return describe_encoder(place, embedding.encoder, embedding.encoder_key, request.views)
     return {

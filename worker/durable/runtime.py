@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 import sqlalchemy as sa
 from dbos import DBOS
 from dbos import error as dbos_error
+from sqlalchemy.orm import Session
 
 from tamis.errors import CancelledError, TamisError
 from tamis.ingest.shards import ShardRef
@@ -32,6 +33,7 @@ ATTEMPTS = 3
 
 P = ParamSpec("P")
 R = TypeVar("R")
+JobRow = TypeVar("JobRow", bound=Job)
 
 
 def step(function: Callable[P, R]) -> Callable[P, R]:
@@ -137,6 +139,7 @@ def reported(model: type[Job], row_id: str) -> Iterator[None]:
 
 def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
     try:
+        watch()()
         wait_out(catalog, row_id, lambda: advance(catalog, model, row_id, state="failed", error=cause))
     except CancelledError:
         log.info("%s failed after it was cancelled: %s", row_id, cause)
@@ -165,15 +168,37 @@ def stages(model: type[Job], row_id: str) -> Stage:
     return lambda stage, message: reporter(model, row_id, stage, message)
 
 
+def watch() -> Callable[[], None]:
+    """To be called now and then: raises CancelledError once this try at a job was cancelled. Its row alone does not
+    tell, for the job may have been queued again since."""
+    jobs, this = runtime().jobs, str(DBOS.workflow_id)
+
+    def look() -> None:
+        if jobs.is_cancelled(this):
+            raise CancelledError(f"{this} was cancelled.")
+
+    return look
+
+
+def locked(session: Session, model: type[JobRow], row_id: str) -> JobRow:
+    """The row of this job, for its result. Raises CancelledError where nobody waits for that any more."""
+    row = session.get(model, row_id, with_for_update=True)
+    if row is None or row.state == "cancelled":
+        raise CancelledError(f"{row_id} was cancelled.")
+    watch()()
+    return row
+
+
 def throttled(report: Progress) -> Progress:
-    """Passes on at most four reports a second, and the last."""
-    last = time.monotonic()
+    """Passes on at most four reports a second, and the last. Raises CancelledError as `watch` does."""
+    last, look = time.monotonic(), watch()
 
     def passed(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
+            look()
             report(done, total)
 
     return passed
