@@ -12,7 +12,6 @@ from service.backend import open_backend
 from service.dashboard.pages import pages
 from service.dashboard.security import secure
 from service.dashboard.static_files import static_files
-from service.dashboard.views import PageViews
 from service.description import describe
 from service.janitor import sweep_regularly
 from service.routes import (
@@ -79,7 +78,7 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
     ):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)
-    app.include_router(pages(PageViews(backend)), include_in_schema=False)
+    app.include_router(pages(backend), include_in_schema=False)
     app.include_router(static_files(), include_in_schema=False)
     describe(app)
     return app

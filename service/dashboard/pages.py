@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
+from service.backend import Backend
+from service.dashboard import trainings
 from service.dashboard.render import page
 from service.dashboard.session import require_page, session_pages
 from service.dashboard.views import PageViews
@@ -14,14 +16,15 @@ from tamis.store.schema import now
 Cursor = Annotated[str | None, Query(max_length=500)]
 
 
-def pages(views: PageViews) -> APIRouter:
+def pages(backend: Backend) -> APIRouter:
     router = APIRouter()
     router.include_router(session_pages())
-    router.include_router(_guarded_pages(views), dependencies=[Depends(require_page)])
+    router.include_router(_guarded_pages(backend), dependencies=[Depends(require_page)])
     return router
 
 
-def _guarded_pages(views: PageViews) -> APIRouter:
+def _guarded_pages(backend: Backend) -> APIRouter:
+    views = PageViews(backend)
     router = APIRouter(default_response_class=HTMLResponse)
 
     @router.get("/")
@@ -64,6 +67,20 @@ def _guarded_pages(views: PageViews) -> APIRouter:
     @router.get("/curations/{curation_id}/decisions")
     def decisions(request: Request, curation_id: str, cursor: Cursor = None) -> HTMLResponse:
         return page(request, "decisions.html", **views.decisions(curation_id, cursor), cursor=cursor)
+
+    @router.get("/manifests/{manifest_id}")
+    def manifest(request: Request, manifest_id: str) -> HTMLResponse:
+        since = _now()
+        return page(request, "manifest.html", **trainings.of_manifest(backend, manifest_id), since=since)
+
+    @router.get("/trainings")
+    def all_trainings(request: Request, cursor: Cursor = None) -> HTMLResponse:
+        return page(request, "trainings.html", **trainings.listed(backend, cursor))
+
+    @router.get("/trainings/{training_id}")
+    def training(request: Request, training_id: str) -> HTMLResponse:
+        since = _now()
+        return page(request, "training.html", **trainings.one(backend, training_id), since=since)
 
     @router.get("/jobs")
     def jobs(request: Request) -> HTMLResponse:

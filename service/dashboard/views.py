@@ -11,6 +11,7 @@ from service.bounds import bound_parts
 from service.counts import cluster_counts, rank
 from service.cursors import read_cursor
 from service.dashboard.histogram import Chart, draw
+from service.dashboard.trainings import of_curation
 from service.pairs import PairFilter, describe_samples, pairs_page
 from service.results import Result
 from service.samples import one_sample, quarantine_page, spread_samples
@@ -100,6 +101,7 @@ class PageViews:
             "manifests": manifests,
             "chart": chart,
             "pairs": pairs,
+            "trainings": of_curation(self._backend, curation_id),
         }
 
     def curated(self, curation_id: str) -> tuple[Values, Result]:

@@ -47,7 +47,15 @@ def curated(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Curated
     np.save(folder / "embeddings.npy", digit_embeddings(COUNT))
     server.client.send_embeddings(dataset["id"], folder / "embeddings.npy")
     asked = server.client.curate(dataset["id"], encoder="embeddings", classes=10, neighbours=8)
-    return Curated(server, dataset["id"], server.client.wait(f"/curations/{asked['id']}", timeout=60)["id"])
+    curation = server.client.wait(f"/curations/{asked['id']}", timeout=60)["id"]
+    manifest = server.client.make_manifest(curation, "temperature")["id"]
+    server.client.wait(f"/manifests/{manifest}", timeout=60)
+    short = {"steps": 20, "batch_size": 16, "image_size": 16, "architecture": "small"}
+    training = server.client.train(manifest, **short)["id"]
+    experiment = server.client.experiment(curation, arms=["remove", "sas"], seeds=2, **short)["id"]
+    for each in (training, experiment):
+        server.client.wait(f"/trainings/{each}", timeout=180)
+    return Curated(server, dataset["id"], curation, manifest, training, experiment)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,13 @@ def test_every_page_has_its_picture(browser: Browser, tmp_path: Path) -> None:
         dataset = server.client.wait(f"/datasets/{uploaded['id']}", timeout=120)["id"]
         asked = server.client.curate(dataset, steps=600)
         curation = server.client.wait(f"/curations/{asked['id']}", timeout=900)["id"]
-        shown = Curated(server, dataset, curation)
+        manifest = server.client.make_manifest(curation, "temperature")["id"]
+        server.client.wait(f"/manifests/{manifest}", timeout=60)
+        training = server.client.train(manifest, steps=300)["id"]
+        experiment = server.client.experiment(curation, arms=["remove", "temperature"], seeds=3, steps=150)["id"]
+        for each in (training, experiment):
+            server.client.wait(f"/trainings/{each}", timeout=1800)
+        shown = Curated(server, dataset, curation, manifest, training, experiment)
         for width, height in WIDTHS.items():
             for theme in ("light", "dark"):
                 context = browser.new_context(

@@ -27,6 +27,9 @@ class Curated:
     server: Server
     dataset: str
     curation: str
+    manifest: str
+    training: str
+    experiment: str
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -40,6 +43,10 @@ class Curated:
             "sample": f"/curations/{self.curation}/samples/0",
             "pair": f"/curations/{self.curation}/pairs/0-1",
             "decisions": f"/curations/{self.curation}/decisions",
+            "manifest": f"/manifests/{self.manifest}",
+            "trainings": "/trainings",
+            "training": f"/trainings/{self.training}",
+            "experiment": f"/trainings/{self.experiment}",
             "jobs": "/jobs",
         }
 

@@ -5,4 +5,5 @@ import "./jobs.js";
 import "./manage.js";
 import "./manifests.js";
 import "./starter.js";
+import "./trainings.js";
 import "./upload.js";

@@ -1,13 +1,16 @@
-/** `<dataset-actions>`: renames a data set, and deletes it once it is said what goes with it. */
+/** `<row-actions>`: renames what has a name, and deletes it once it is said what goes with it. */
 
 import { ask, call } from "./api.js";
 import { PageElement } from "./element.js";
 import { html, nothing } from "./vendor/lit.js";
 import { plain } from "./words.js";
 
-/** Attributes: `dataset` is its id, `name` its name. */
-class DatasetActions extends PageElement {
-  static properties = { dataset: {}, name: {}, doing: { state: true }, depends: { state: true }, failed: { state: true } };
+/**
+ * Attributes: `kind` is of the API, such as `datasets`; `row` its id, `name` its name; `renames` where it may be renamed;
+ * `back` is where to go once it is deleted.
+ */
+class RowActions extends PageElement {
+  static properties = { kind: {}, row: {}, name: {}, back: {}, renames: { type: Boolean }, doing: { state: true }, depends: { state: true }, failed: { state: true } };
 
   /** @param {"rename" | "delete"} doing */
   async open(doing) {
@@ -26,17 +29,17 @@ class DatasetActions extends PageElement {
     event.preventDefault();
     const name = new FormData(/** @type {HTMLFormElement} */ (event.target)).get("name");
     const headers = { "content-type": "application/json" };
-    const sent = call(`/datasets/${this.dataset}`, { method: "PATCH", headers, body: JSON.stringify({ name }) });
+    const sent = call(`/${this.kind}/${this.row}`, { method: "PATCH", headers, body: JSON.stringify({ name }) });
     await this.sent(sent, () => location.reload());
   }
 
-  /** Asks for the data set alone first: the answer says what depends on it. @param {SubmitEvent} event */
+  /** Asks for it alone first: the answer says what depends on it. @param {SubmitEvent} event */
   async remove(event) {
     event.preventDefault();
     const query = this.depends ? "?cascade=true" : "";
-    const sent = ask(`/datasets/${this.dataset}${query}`, { method: "DELETE" });
+    const sent = ask(`/${this.kind}/${this.row}${query}`, { method: "DELETE" });
     const asked = Boolean(this.depends);
-    await this.sent(sent, () => location.assign("/"));
+    await this.sent(sent, () => location.assign(this.back));
     if (!asked && this.failed.includes("cascade")) {
       this.depends = this.failed.replace(/ Repeat the request.*/, "");
       this.failed = "";
@@ -55,14 +58,14 @@ class DatasetActions extends PageElement {
   }
 
   render() {
-    return html`<button @click=${() => this.open("rename")}>Rename</button>
+    return html`${this.renames ? html`<button @click=${() => this.open("rename")}>Rename</button>` : nothing}
       <button @click=${() => this.open("delete")}>Delete</button>
       <dialog aria-labelledby="action-title">${this.doing === "rename" ? this.renaming() : this.deleting()}</dialog>`;
   }
 
   renaming() {
     return html`<form @submit=${this.rename}>
-      <h2 id="action-title">Rename this data set</h2>
+      <h2 id="action-title">Rename</h2>
       <label>Name <input name="name" maxlength="200" required .value=${this.name} /></label>
       ${this.ending(html`<button class="primary">Rename</button>`)}
     </form>`;
@@ -73,7 +76,7 @@ class DatasetActions extends PageElement {
       <h2 id="action-title">Delete <bdi>${plain(this.name)}</bdi>?</h2>
       ${this.depends
         ? html`<p role="status">${plain(this.depends)}</p>`
-        : html`<p>Its images go for good. If anything was made of them, you are asked once more.</p>`}
+        : html`<p>It goes for good. If anything was made of it, you are asked once more.</p>`}
       ${this.ending(html`<button class="primary">${this.depends ? "Delete all of it" : "Delete"}</button>`)}
     </form>`;
   }
@@ -85,4 +88,4 @@ class DatasetActions extends PageElement {
   }
 }
 
-customElements.define("dataset-actions", DatasetActions);
+customElements.define("row-actions", RowActions);

@@ -139,7 +139,7 @@ class ManifestMaker extends PageElement {
 function one(row) {
   const { done, total } = row.progress;
   const result = row.result;
-  return html`<span>${row.parameters.strategy}, ${when(row.created_at)}</span>
+  return html`<a href="/manifests/${row.id}">${row.parameters.strategy}, ${when(row.created_at)}</a>
     <span class="state ${row.state}">${row.state}</span>
     ${ENDED.includes(row.state) ? nothing : bar("Progress of the manifest", done, total)}
     ${row.error ? html`<span class="job-message">${plain(row.error)}</span>` : nothing}

@@ -217,7 +217,7 @@ function field({ id, label, hint = "", control }) {
   </div>`;
 }
 
-function number(id, label, hint, min, max) {
+export function number(id, label, hint, min, max) {
   const value = DEFAULTS[id];
   const control = html`<input
     id=${id}
@@ -232,7 +232,7 @@ function number(id, label, hint, min, max) {
 }
 
 /** @param {Record<string, string>} options what each value is called */
-function choice(id, label, hint, options) {
+export function choice(id, label, hint, options) {
   const control = html`<select id=${id} name=${id} aria-describedby="${id}-hint">
     ${Object.entries(options).map(([value, text]) => html`<option value=${value}>${text}</option>`)}
   </select>`;
