@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse.linalg import eigsh
 from torch.nn.functional import normalize
 
 from tamis.scan.rows import Rows
@@ -11,6 +12,10 @@ Indices = npt.NDArray[np.int64]
 
 COMPONENTS = 64
 COVARIANCE_SAMPLE = 8192
+# Of the largest square: less is what rounding leaves of none.
+ROUNDING = 1e-12
+# A matrix of so many rows is decomposed as a whole.
+WHOLE = 1024
 # Components with less of the largest one's variance than this are noise of float32.
 LEAST_VARIANCE = 1e-6
 
@@ -25,8 +30,8 @@ class Whitened:
     def __init__(self, rows: Rows, power: float, seed: int) -> None:
         sample = rows.unit(sampled(len(rows), COVARIANCE_SAMPLE, np.random.default_rng((seed, 0)))).double()
         self._mean = sample.mean(0).float()
-        variance, directions = torch.linalg.eigh(sample.T.cov(correction=0).view(rows.dimension, rows.dimension))
-        kept = torch.nonzero(variance > LEAST_VARIANCE * variance[-1]).flatten()[-COMPONENTS:]
+        variance, directions = principal(sample - sample.mean(0), COMPONENTS)
+        kept = torch.nonzero(variance > LEAST_VARIANCE * variance[-1]).flatten()
         self._scale = (variance[kept] ** (power / 2)).float()
         self._map = (directions[:, kept] / variance[kept] ** (power / 2)).float()
 
@@ -42,6 +47,27 @@ class Whitened:
         """Such components as they are without whitening: as far from each other as the unit rows are."""
         plain: torch.Tensor = components * self._scale
         return plain
+
+
+def principal(sample: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean squares of (n, d) float64 rows along their leading directions, and these: (k,), ascending, and (d, k).
+
+    k is count, or d or the rank of the rows where they are fewer. The smaller of the two products of the rows with themselves is what is
+    decomposed, and of a large one the leading directions alone (Lanczos), so that few rows of many dimensions, as a
+    VGG's 4,096, cost what their number does.
+    """
+    few = len(sample) < sample.shape[1]
+    product = sample @ sample.T if few else sample.T @ sample
+    if len(product) > max(WHOLE, 2 * count):
+        found = eigsh(product.numpy(), count, which="LA", v0=np.ones(len(product)))
+        squares, vectors = map(torch.from_numpy, found)
+    else:
+        squares, vectors = torch.linalg.eigh(product)
+    squares, vectors = squares[-count:].clamp(min=0), vectors[:, -count:]
+    if few:
+        real = squares > ROUNDING * squares[-1]
+        squares, vectors = squares[real], normalize(sample.T @ vectors[:, real], dim=0)
+    return squares / len(sample), vectors
 
 
 def sampled(count: int, size: int, random: np.random.Generator) -> Indices:

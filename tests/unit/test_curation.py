@@ -27,6 +27,7 @@ from tamis.curation.curation import assemble, curation_from_files
 from tamis.curation.difficulty import auto_fraction, band_share, cumulative, distinct_pairs, most_difficult
 from tamis.curation.pairs import difficult_pairs
 from tamis.curation.plan import EXACT_SECONDS, make_plan, plan_from_content
+from tamis.curation.space import principal
 from tamis.scan.pairs import merge_parts, scan_part, seconds_needed
 from tamis.scan.rows import Rows
 from tamis.scan.task import Method, Shape
@@ -468,3 +469,19 @@ def test_the_band_share_is_half_open() -> None:
     below = cumulative(np.array([[1, 2, 3, 4]], np.uint16))
     edges = np.array([-1.0, 0.0, 0.25, 0.5, 1.0])
     assert band_share(below, edges, 0.0, 0.5)[0] == np.float32(0.5)
+
+
+@pytest.mark.parametrize(("count", "dimension"), [(60, 512), (300, 40), (1300, 1100), (5, 3)])
+def test_the_leading_directions_are_those_of_the_covariance_whichever_product_is_smaller(
+    count: int, dimension: int
+) -> None:
+    random = np.random.default_rng(0)
+    sample = torch.from_numpy(random.normal(size=(count, dimension)) * np.linspace(3, 0.1, dimension))
+    sample -= sample.mean(0)
+    squares, directions = principal(sample, 64)
+    wanted, vectors = torch.linalg.eigh(sample.T @ sample / count)
+    rank = min(64, dimension, count - 1)
+    assert directions.shape == (dimension, rank)
+    torch.testing.assert_close(squares, wanted[-rank:])
+    aligned = (directions.T @ vectors[:, -rank:]).abs()
+    torch.testing.assert_close(aligned, torch.eye(rank, dtype=torch.float64), atol=1e-6, rtol=0)
