@@ -54,6 +54,25 @@ def quarantine_page(
     return _page(backend, QUARANTINE, stored.quarantine_key, stored.quarantined, cursor, limit)
 
 
+def sample_count(backend: Backend, dataset_id: str) -> int:
+    return _stored(backend, dataset_id).samples
+
+
+def sample_names(backend: Backend, dataset_id: str) -> list[str]:
+    """The ids of all samples, in their order."""
+    return _names(backend, _stored(backend, dataset_id).index_key, "sample_id")
+
+
+def left_out_names(backend: Backend, dataset_id: str) -> list[str]:
+    """The names of all files in quarantine."""
+    return _names(backend, _stored(backend, dataset_id).quarantine_key, "name")
+
+
+def _names(backend: Backend, key: str, column: str) -> list[str]:
+    names: list[str] = pq.read_table(backend.tables.local(key), columns=[column])[column].to_pylist()
+    return names
+
+
 def one_sample(backend: Backend, dataset_id: str, number: int) -> dict[str, Any]:
     return _row(backend, _stored(backend, dataset_id), SAMPLE, number)
 

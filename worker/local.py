@@ -3,21 +3,21 @@
 Typed again after whatever ended it, it goes on where it was; so does another curation of the same images.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from tamis.device import resolve_device
-from tamis.encoders.brought import load_embeddings
+from tamis.encoders.brought import embeddings_digest, in_order, load_embeddings
 from tamis.encoders.loading import check_network
 from tamis.encoders.names import EncoderName, parse_encoder
-from tamis.errors import ConflictError, InputError, TamisError
+from tamis.errors import ConflictError, TamisError
 from tamis.ingest.shards import ShardRef
 from tamis.manifest import DESCRIPTION, Manifest
 from tamis.progress import Progress, ignored
@@ -30,8 +30,6 @@ from worker.steps.ingest import Stored, read_index, store_source
 from worker.steps.manifest import Treatment, make_manifest
 from worker.steps.place import Place
 from worker.steps.request import Request
-
-NAMED = 5
 
 
 def curate_source(
@@ -146,7 +144,7 @@ class _Run:
     ) -> tuple[dict[str, Any], str, str | None]:
         """What to say of the encoder, and the keys of the embeddings and of the blends."""
         if asked.kind == "embeddings":
-            return *self._brought(dataset, source, Path(asked.file)), None
+            return *self._brought(dataset, Path(asked.file)), None
         place, views = self.place, self.request.views
         if asked.loads:
             key = store_loaded(place, asked, Path, self.stages)
@@ -168,25 +166,26 @@ class _Run:
         blends = embed_blends(place, key, self.request, dataset)
         return describe_encoder(place, asked.label, key, views), embeddings, blends
 
-    def _brought(self, dataset: Stored, source: str | Path, file: Path) -> tuple[dict[str, Any], str]:
-        array = load_embeddings(file)
-        if len(array) != dataset.samples:
-            left_out = read_index(self.place, dataset.quarantine)["name"].to_pylist()
-            listed = ", ".join(left_out[:NAMED]) + "..." * (len(left_out) > NAMED)
-            raise InputError(
-                f"{file} has {len(array)} rows and {source} {dataset.samples} images"
-                + (f"; {len(left_out)} files were left out: {listed}." if left_out else "."),
-                "Give one row an image, in the order of the samples.",
-            )
+    def _brought(self, dataset: Stored, file: Path) -> tuple[dict[str, Any], str]:
+        def work() -> list[Any]:
+            samples = partial(self._names, dataset.index, "sample_id")
+            left_out = partial(self._names, dataset.quarantine, "name")
+            rows = in_order(load_embeddings(file), dataset.samples, samples, left_out, str(file))
+            digest = embeddings_digest(rows)
+            key = f"embeddings/{digest}.npy"
+            if not self.place.objects.exists(key):
+                with self.place.scratch() as folder:
+                    np.save(folder / "embeddings.npy", rows, allow_pickle=False)
+                    self.place.objects.put(key, folder / "embeddings.npy")
+            return [digest, key, rows.shape[1]]
 
-        def work() -> list[str]:
-            with file.open("rb") as content, self.place.scratch() as folder:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-                np.save(folder / "embeddings.npy", array, allow_pickle=False)
-                return [digest, self.place.put_file("embeddings", folder / "embeddings.npy")]
+        made_of = [state_of(file), dataset.index]
+        digest, key, dimension = self.cache.once("embeddings", made_of, work, lambda made: made[1:2])
+        return {"encoder": "embeddings", "encoder_fingerprint": digest, "dimension": dimension}, key
 
-        digest, key = self.cache.once("embeddings", state_of(file), work, lambda made: made[1:])
-        return {"encoder": "embeddings", "encoder_fingerprint": digest, "dimension": int(array.shape[1])}, key
+    def _names(self, table: str, column: str) -> list[str]:
+        names: list[str] = read_index(self.place, table)[column].to_pylist()
+        return names
 
     def compared(self, dataset: Stored, embeddings: str, blends: str | None) -> Result:
         """The result: planned, scanned in one part from where an earlier run was, and assembled."""

@@ -1,6 +1,7 @@
 """Embeddings the user brings, instead of an encoder of ours."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from service.backend import Backend
 from service.requests import CheckedRoute
 from service.routes.common import BINARY, BackendDep
+from service.samples import left_out_names, sample_count, sample_names
 from service.views import found
-from tamis.errors import ConflictError, InputError
+from tamis.encoders.brought import embeddings_digest, in_order, load_embeddings
+from tamis.errors import InputError
 from tamis.store.schema import Dataset, Embedding, new_id, now
 
 router = APIRouter(route_class=CheckedRoute, tags=["embeddings"])
@@ -23,36 +26,24 @@ router = APIRouter(route_class=CheckedRoute, tags=["embeddings"])
 
 @router.post("/datasets/{dataset_id}/embeddings", status_code=201, openapi_extra=BINARY)
 async def bring_embeddings(dataset_id: str, request: Request, backend: BackendDep) -> dict[str, Any]:
-    """An .npy or Parquet file as the request's body: one row a sample, in the order of /samples."""
-    await run_in_threadpool(_sample_count, backend, dataset_id)
+    """An .npy or Parquet file as the request's body: one row a sample, in the order of /samples; or, in Parquet, in any
+    order beside a column `sample_id` or `path`."""
+    await run_in_threadpool(sample_count, backend, dataset_id)
     key = f"uploads/{new_id('up')}"
-    _, sha256 = await backend.objects.put_stream(key, request.stream(), limit=backend.settings.max_upload_bytes)
+    await backend.objects.put_stream(key, request.stream(), limit=backend.settings.max_upload_bytes)
     try:
-        return await run_in_threadpool(_accept, backend, dataset_id, key, sha256)
+        return await run_in_threadpool(_accept, backend, dataset_id, key)
     finally:
         await run_in_threadpool(backend.objects.delete, key)
 
 
-def _sample_count(backend: Backend, dataset_id: str) -> int:
-    with backend.catalog.session() as session:
-        row = found(session, Dataset, dataset_id)
-        if row.state != "succeeded":
-            raise ConflictError(f"Data set {dataset_id} is {row.state}.", "Upload its images first.")
-        return row.samples
-
-
-def _accept(backend: Backend, dataset_id: str, key: str, sha256: str) -> dict[str, Any]:
+def _accept(backend: Backend, dataset_id: str, key: str) -> dict[str, Any]:
     # torch comes with this one; a service that is never sent embeddings does not load it.
     from tamis.scan.rows import Rows
 
-    array = _read(backend.tables.local(key))
-    samples = _sample_count(backend, dataset_id)
-    if len(array) != samples:
-        raise InputError(
-            f"The file has {len(array)} rows and the data set {samples} samples.",
-            "Send one row a sample, in the order of /samples.",
-        )
+    array = _read(backend, dataset_id, backend.tables.local(key))
     Rows(array)  # raises for rows that cannot be compared
+    sha256 = embeddings_digest(array)
     stored = f"embeddings/{sha256}.npy"
     if not backend.objects.exists(stored):
         _store(backend, stored, array)
@@ -73,11 +64,13 @@ def _accept(backend: Backend, dataset_id: str, key: str, sha256: str) -> dict[st
         return {"id": embedding.id, "dataset": dataset_id, "rows": len(array), "dimension": array.shape[1]}
 
 
-def _read(file: Path) -> npt.NDArray[Any]:
-    from tamis.encoders.brought import load_embeddings
-
+def _read(backend: Backend, dataset_id: str, file: Path) -> npt.NDArray[Any]:
+    """The rows in the order of the samples."""
     try:
-        return load_embeddings(file)
+        brought = load_embeddings(file)
+        samples = partial(sample_names, backend, dataset_id)
+        left_out = partial(left_out_names, backend, dataset_id)
+        return in_order(brought, sample_count(backend, dataset_id), samples, left_out, str(file))
     except InputError as error:
         # The sender knows nothing of the path the file has here, and need not.
         raise InputError(error.message.replace(str(file), "The file"), error.hint) from error

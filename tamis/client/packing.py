@@ -46,7 +46,8 @@ class Packed:
 
 
 def pack(source: str | Path, follow_links: bool = False) -> Packed:
-    """Prepares a folder (its files in sorted order, hidden ones left out) or one file for upload.
+    """Prepares a folder or one file for upload; of a folder its files in the order of their paths, part by part, hidden
+    ones left out.
 
     follow_links: whether files that links of the folder name outside of it are sent too; else InputError names one.
     """
@@ -55,11 +56,8 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
         return Packed(root.name, root.stat().st_size, root, ())
     if not root.is_dir():
         raise InputError(f"{root} does not exist.", "Give a folder of images or an archive.")
-    names = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    within = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    names = [path.as_posix() for path in within if not any(part.startswith(".") for part in path.parts)]
     if not names:
         raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
     if not follow_links:

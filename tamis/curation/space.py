@@ -52,9 +52,9 @@ class Whitened:
 def principal(sample: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean squares of (n, d) float64 rows along their leading directions, and these: (k,), ascending, and (d, k).
 
-    k is count, or d or the rank of the rows where they are fewer. The smaller of the two products of the rows with themselves is what is
-    decomposed, and of a large one the leading directions alone (Lanczos), so that few rows of many dimensions, as a
-    VGG's 4,096, cost what their number does.
+    k is count, or d or the rank of the rows where they are fewer. The smaller of the two products of the rows with
+    themselves is what is decomposed, and of a large one the leading directions alone (Lanczos): few rows of many
+    dimensions, as a VGG's 4,096, cost what their number does.
     """
     few = len(sample) < sample.shape[1]
     product = sample @ sample.T if few else sample.T @ sample

@@ -1,4 +1,5 @@
-"""A folder on this machine: its files in the order of their relative paths, hidden ones left out."""
+"""A folder on this machine: its files in the order of their relative paths, part by part, as ImageFolder and a sorted
+list of Path objects have them; hidden ones left out."""
 
 import errno
 import os
@@ -91,7 +92,6 @@ def _listing(root: Path, folder: str) -> list[str]:
     descriptor = _descriptor(root / folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(descriptor) as found:
-            # The slash counts in the order of paths: the file "a.png" comes before what is in the folder "a".
             names = [
                 f"{folder}{item.name}{'/' * item.is_dir(follow_symlinks=False)}"
                 for item in found
@@ -99,7 +99,8 @@ def _listing(root: Path, folder: str) -> list[str]:
             ]
     finally:
         os.close(descriptor)
-    return sorted(names, reverse=True)
+    # What is in the folder "cat" comes before what is in "cat-wild", as no slash is compared with a letter.
+    return sorted(names, key=lambda name: name.removesuffix("/"), reverse=True)
 
 
 def _target(root: Path, name: str) -> tuple[Path, str]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tamis.encoders.brought import load_embeddings
+from tamis.encoders.brought import Brought, embeddings_digest, in_order, load_embeddings
 from tamis.encoders.encoder import build_encoder, encoder_bytes, fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import embed
@@ -192,8 +192,48 @@ def test_embeddings_load_from_npy_and_parquet_whatever_the_suffix(tmp_path: Path
         pq.write_table(table, tmp_path / name, row_group_size=4)
     for name in ("one", *tables):
         loaded = load_embeddings(tmp_path / name)
-        assert np.array_equal(loaded, values), name
-    assert isinstance(load_embeddings(tmp_path / "one"), np.memmap)
+        assert np.array_equal(loaded.rows, values), name
+        assert loaded.names is None
+        assert embeddings_digest(loaded.rows) == embeddings_digest(values), name
+    assert isinstance(load_embeddings(tmp_path / "one").rows, np.memmap)
+
+
+@pytest.mark.parametrize("kind", [">f4", "<f8", ">f8", "f2", "g"])
+def test_equal_numbers_are_told_to_be_equal_whatever_their_type(kind: str) -> None:
+    values = np.random.default_rng(0).normal(size=(5000, 3)).astype(np.float16).astype(np.float32)
+    assert embeddings_digest(values.astype(kind)) == embeddings_digest(values)
+    assert embeddings_digest(np.asfortranarray(values)) == embeddings_digest(values)
+    finer = values.astype(np.float64)
+    finer[4999, 2] += 1e-12
+    assert embeddings_digest(finer) != embeddings_digest(values)
+    assert embeddings_digest(values.reshape(3000, 5)) != embeddings_digest(values)
+
+
+@pytest.mark.parametrize("column", ["sample_id", "path", "file_name"])
+def test_rows_are_matched_by_name_where_the_file_has_names(column: str, tmp_path: Path) -> None:
+    samples = ["a/0.png", "a/1.png", "b/0.png", "0.png"]
+    before = "" if column == "sample_id" else "/data/photos/"
+    order = [2, 0, 3, 1]
+    values = np.arange(8.0).reshape(4, 2)
+    names = [before + samples[place] for place in order] + [before + "b/broken.png"]
+    rows = [*values[order].tolist(), [9.0, 9.0]]
+    pq.write_table(pa.table({column: names, "embedding": rows}), tmp_path / "named")
+    brought = load_embeddings(tmp_path / "named")
+    assert in_order(brought, 4, lambda: samples, lambda: ["b/broken.png"], "named").tolist() == values.tolist()
+    with pytest.raises(InputError, match=r"1 \(.*b/broken.png\) in it that name no sample"):
+        in_order(brought, 4, lambda: samples, list, "named")
+
+
+def test_rows_that_do_not_fit_are_named() -> None:
+    samples = [f"{number}.png" for number in range(8)]
+    brought = Brought(np.zeros((4, 2)), ["1.png", "1.png", "0.png", "nowhere.png"])
+    with pytest.raises(InputError) as told:
+        in_order(brought, 8, lambda: samples, list, "e")
+    assert "6 (2.png, 3.png, 4.png, 5.png, 6.png, ...) without a row" in told.value.message
+    assert "1 (nowhere.png) in it that name no sample" in told.value.message
+    assert "1 (1.png) in it more than once" in told.value.message
+    with pytest.raises(InputError, match="sample_id or path; or in the order of the samples"):
+        in_order(Brought(np.zeros((9, 2))), 8, lambda: samples, lambda: ["broken.png"], "e")
 
 
 def written(value: Any) -> Callable[[Path], object]:
