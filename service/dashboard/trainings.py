@@ -40,11 +40,13 @@ def one(backend: Backend, training_id: str) -> Values:
         training = _shown(row)
         curves = curves_of(session, training_id, POINTS)
         runs = [run.model_dump() for run in runs_of(session, training_id)]
-    compared = (training["result"] or {}).get("compared", {})
+    result = training["result"] or {}
+    compared = result.get("compared", {})
     return {
         "training": training,
         "losses": lines(loss) if (loss := _losses(curves)) else None,
-        "arms": _by_arm(runs),
+        "arms": _by_arm(runs, result.get("arms", [])),
+        "judged": [arm for arm in training["parameters"].get("arms", []) if arm != "baseline"],
         "compared": {MEASURES[measure]: rows(each) for measure, each in compared.items()},
         "measures": MEASURES,
     }
@@ -79,9 +81,9 @@ def _losses(curves: dict[str, schemas.Curve]) -> dict[str, schemas.Curve]:
     return {name.removesuffix("loss").rstrip("/"): curve for name, curve in curves.items() if name.endswith("loss")}
 
 
-def _by_arm(runs: list[Values]) -> dict[str, list[Values]]:
-    """The runs that have ended, in the order in which arms began."""
-    by_arm: dict[str, list[Values]] = {}
+def _by_arm(runs: list[Values], order: list[str]) -> dict[str, list[Values]]:
+    """The runs that have ended, by arm, in the order of the plan where it is known."""
+    by_arm: dict[str, list[Values]] = {arm: [] for arm in order}
     for run in runs:
         by_arm.setdefault(run["arm"], []).append(run)
     return by_arm

@@ -56,6 +56,7 @@ def test_every_page_has_its_picture(browser: Browser, tmp_path: Path) -> None:
                     page.goto(address.replace("hardest=100", "hardest=1000"))
                     # A page that hears of jobs is never idle.
                     page.wait_for_load_state("networkidle" if name == "explore" else "load")
+                    page.evaluate("document.querySelectorAll('img').forEach((image) => (image.loading = 'eager'))")
                     # What is drawn after the data are there: images, and the map once it rests.
                     page.wait_for_timeout(800)
                     page.screenshot(path=out / f"{name.replace(' ', '-')}-{width}-{theme}.png", full_page=True)
