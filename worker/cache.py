@@ -167,7 +167,11 @@ def _files(source: Path) -> Iterator[Path]:
         # Labels may be in a file beside it.
         yield from (path for path in source.parent.iterdir() if path.is_file())
         return
-    for folder, _, names in os.walk(source):
+    seen = set()
+    for folder, inner, names in os.walk(source, followlinks=True):
+        # Links may lead around in circles.
+        seen.add(os.path.realpath(folder))
+        inner[:] = [name for name in inner if os.path.realpath(Path(folder, name)) not in seen]
         # What is a link to nowhere has no state.
         yield from (path for name in names if (path := Path(folder, name)).exists())
 

@@ -11,6 +11,8 @@ from tamis.errors import InputError
 CHUNK = 1 << 20
 # Of a tar archive: headers and contents are padded to it.
 BLOCK = 512
+# Tells the server's reader that the archive is a folder, and not a WebDataset however its files are called.
+MARK = tarfile.TarInfo.create_pax_global_header({"TAMIS.packed": "folder"})
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Packed:
         if not self.members:
             yield from _file_chunks(self.root, self.size, start)
             return
+        yield MARK[start:]
+        start = max(start - len(MARK), 0)
         for path, info in self.members:
             header, padding = info.tobuf(tarfile.PAX_FORMAT), bytes(-info.size % BLOCK)
             whole = len(header) + info.size + len(padding)
@@ -56,26 +60,48 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
         return Packed(root.name, root.stat().st_size, root, ())
     if not root.is_dir():
         raise InputError(f"{root} does not exist.", "Give a folder of images or an archive.")
-    within = sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    names = [path.as_posix() for path in within if not any(part.startswith(".") for part in path.parts)]
+    names = [path.as_posix() for path in sorted(path.relative_to(root) for path in _files(root, root, follow_links))]
     if not names:
         raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
     if not follow_links:
-        _refuse_links_out(root, names)
+        for name in names:
+            _refuse_link_out(root, root / name)
     members = tuple((root / name, _info(root / name, name)) for name in names)
-    size = 2 * BLOCK + sum(len(info.tobuf(tarfile.PAX_FORMAT)) + info.size + -info.size % BLOCK for _, info in members)
+    size = (
+        len(MARK)
+        + 2 * BLOCK
+        + sum(len(info.tobuf(tarfile.PAX_FORMAT)) + info.size + -info.size % BLOCK for _, info in members)
+    )
     return Packed(f"{root.resolve().name}.tar", size, root, members)
 
 
-def _refuse_links_out(root: Path, names: list[str]) -> None:
+def _files(root: Path, folder: Path, follow_links: bool, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Those that are not hidden; of linked folders too, unless these are in the root, where their files are read, or
+    lead around in a circle. above: where the folders that lead here are."""
     inside = root.resolve()
-    for name in names:
-        target = (root / name).resolve()
-        if not target.is_relative_to(inside):
-            raise InputError(
-                f"{root / name} is a link to {target}, which is not in {root}.",
-                "--follow-links sends what such links lead to.",
-            )
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():
+            if path.is_file():
+                yield path
+            continue
+        target = path.resolve()
+        if path.is_symlink():
+            if not follow_links:
+                _refuse_link_out(root, path)
+            if target.is_relative_to(inside) or any(place.is_relative_to(target) for place in (inside, *above)):
+                continue
+        yield from _files(root, path, follow_links, (*above, target))
+
+
+def _refuse_link_out(root: Path, path: Path) -> None:
+    target = path.resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise InputError(
+            f"{path} is a link to {target}, which is not in {root}.",
+            "--follow-links sends what such links lead to.",
+        )
 
 
 def _info(path: Path, name: str) -> tarfile.TarInfo:

@@ -30,6 +30,9 @@ _SHOWN_MODES = {"1", "L", "P", "RGB"}
 _SMALL_BYTES, _SMALL_PIXELS = 16 * 2**10, 2**18
 _SMALLEST = min(THUMBNAIL_SIZES)
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+
 # In a JPEG's metadata: EXIF and XMP, which may turn it, and several pictures in one file.
 _NOT_PLAIN = (b"Exif\0", b"ns.adobe.com/xap", b"MPF\0")
 
@@ -177,10 +180,25 @@ def _opened(data: bytes) -> Image.Image:
     """The image, of which only the header is read."""
     if not data:
         raise InputError("the file is empty", "Replace it by an image.")
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = Image.open(io.BytesIO(_without_text(data)), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     return image
+
+
+def _without_text(data: bytes) -> bytes:
+    """A PNG without its texts and its colour profile, which say nothing of the pixels as they are decoded here: Pillow
+    refuses an intact image for the length of either. (PNG, third edition, 5.4: decoders may pass over them.)"""
+    if not data.startswith(_PNG) or not any(kind in data for kind in _TEXTS):
+        return data
+    kept, place = [data[: len(_PNG)]], len(_PNG)
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        # One that the file ends in is kept, for that to be noticed.
+        if end > len(data) or data[place + 4 : place + 8] not in _TEXTS:
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _coarsened(image: Image.Image) -> bool:

@@ -13,14 +13,15 @@ from tamis.sources.formats import lone_file
 from tamis.sources.gunzip import DAMAGE, GZIP_MAGIC
 from tamis.sources.samples import open_samples
 from tamis.sources.tar_archive import TarArchive
-from tamis.sources.tar_headers import is_tar
+from tamis.sources.tar_headers import BLOCK, is_packed_folder, is_tar
 from tamis.sources.zip_archive import MAGICS as ZIP_MAGICS
 from tamis.sources.zip_archive import open_zip
 
 __all__ = ["BUCKET", "RawSample", "Refused", "Source", "open_source", "resolved"]
 
 BUCKET = "s3://"
-BLOCK = 512
+# Enough for a tar archive's first header and what that says.
+HEAD = 1024
 
 
 def open_source(source: str | Path | BinaryIO, name: str | None = None, roots: Iterable[Path] | None = None) -> Source:
@@ -29,7 +30,8 @@ def open_source(source: str | Path | BinaryIO, name: str | None = None, roots: I
 
     name: the file name of an opened file, for messages and for samples of a lone file of many images. Its format is
         recognised by content, CIFAR's and STL-10's by name. The file must be seekable and stay open.
-    roots: the folders that a path must be in, whatever links lead to it; anywhere if None.
+    roots: the folders that a path must be in, whatever links lead to it, and that no link in it leads out of; anywhere
+        if None.
     Raises InputError at once when there is no such path, its format is not known, it is empty or a zip archive whose
     directory cannot be read; and while it is read where an archive or a gzip stream ends early or is damaged.
     """
@@ -43,7 +45,7 @@ def open_source(source: str | Path | BinaryIO, name: str | None = None, roots: I
         return open_samples(_container(found) if isinstance(found, Content) else found)
     path = resolved(Path(source), roots)
     if path.is_dir():
-        return open_samples(Folder(path))
+        return open_samples(Folder(path, follow=roots is None))
     return open_samples(_container(file_content(path, lambda beside: Folder(path.parent).find(beside))))
 
 
@@ -72,8 +74,8 @@ def _container(content: Content) -> Container:
     lone = lone_file(content, head, gzipped)
     if lone is not None:
         return lone
-    if is_tar(head):
-        return TarArchive(content, gzipped)
+    if is_tar(head[:BLOCK]):
+        return TarArchive(content, gzipped, listed=is_packed_folder(head))
     raise InputError(
         f"{content.name} is no archive that Tamis knows.",
         "Give a folder of images, a zip, tar or tar.gz archive, Parquet, or a CIFAR, STL-10 or IDX images file.",
@@ -83,7 +85,7 @@ def _container(content: Content) -> Container:
 def _head(content: Content) -> bytes:
     try:
         with content.open() as file:
-            return file.read(BLOCK)
+            return file.read(HEAD)
     except PermissionError as error:
         raise InputError(
             f"{content.name} cannot be read ({error.strerror}).", "Give its reader the right to."
@@ -93,7 +95,7 @@ def _head(content: Content) -> bytes:
 def _unzipped_head(content: Content) -> bytes:
     try:
         with content.open() as raw, gzip.GzipFile(fileobj=raw) as file:
-            return file.read(BLOCK)
+            return file.read(HEAD)
     except DAMAGE as error:
         raise InputError(
             f"{content.name} is damaged: its gzip data cannot be read ({error}).",

@@ -54,6 +54,10 @@ class EntryError(Exception):
     """Why one entry cannot be read, in words for the quarantine list; what surrounds the entry is fine."""
 
 
+class UnsuitedError(EntryError):
+    """The entry is whole, but holds no images."""
+
+
 class Entry(NamedTuple):
     """One file of a container, not read yet.
 
@@ -92,7 +96,7 @@ class Container(Protocol):
 
     @property
     def listed(self) -> bool:
-        """Whether the entries can be gone through without reading their contents."""
+        """Whether it is a folder or like one: files that follow each other are not one sample for that."""
 
 
 class Picture(NamedTuple):

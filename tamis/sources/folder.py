@@ -4,7 +4,7 @@ list of Path objects have them; hidden ones left out."""
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +22,11 @@ _PASSED = os.O_DIRECTORY | os.O_NOFOLLOW | getattr(os, "O_PATH", os.O_RDONLY)
 
 @dataclass(frozen=True)
 class Folder:
-    """`root` is absolute and no part of it a link."""
+    """root: absolute, and no part of it a link. follow: whether links that lead out of it are followed, to files and to
+    folders, as the user's own rights allow; on a server they are not."""
 
     root: Path
+    follow: bool = False
     archived: bool = False
     listed: bool = True
 
@@ -34,28 +36,48 @@ class Folder:
 
     def __iter__(self) -> Iterator[Entry]:
         """Raises InputError when the folder itself cannot be read; one inside it is an entry that is refused."""
+        # By the names of the linked folders, where they are.
+        linked: dict[str, Path] = {}
         try:
-            pending = _listing(self.root, "")
+            pending = _listing("", self.root)
         except OSError as error:
             raise InputError(
                 f"{self.root} cannot be read ({_known(error)}).", "Give its reader the right to."
             ) from error
         while pending:
-            name = pending.pop()
+            name, place = pending.pop()
             if not name.endswith("/"):
-                yield self._entry(name)
-                continue
+                target = self._linked_folder(name, place, linked)
+                if target is None:
+                    yield self._entry(name, place)
+                    continue
+                name, place = f"{name}/", target
+                linked[name] = target
             try:
-                pending += _listing(self.root, name)
+                pending += _listing(name, place)
             except OSError as error:
                 yield _refused(name, f"it cannot be read ({_known(error)})")
 
     def find(self, name: str) -> Entry | None:
-        return self._entry(name) if os.path.lexists(self.root / name) else None
+        place = self.root / name
+        if not os.path.lexists(place):
+            return None
+        return self._entry(name, place.parent.resolve() / place.name if self.follow else place)
 
-    def _entry(self, name: str) -> Entry:
+    def _linked_folder(self, name: str, place: Path, linked: Mapping[str, Path]) -> Path | None:
+        """Where a link out of the root leads to, if that is a folder, and none around this one or one on the way."""
+        if not self.follow or not place.is_symlink() or not place.is_dir():
+            return None
+        target = place.resolve()
+        on_the_way = (other for inner, other in linked.items() if name.startswith(inner))
+        around = target.is_relative_to(self.root) or any(
+            other.is_relative_to(target) for other in (self.root, *on_the_way)
+        )
+        return None if around else target
+
+    def _entry(self, name: str, place: Path) -> Entry:
         try:
-            path, refusal = _target(self.root, name)
+            path, refusal = _target(self.root, place, self.follow)
             if refusal:
                 return _refused(name, refusal)
             size = path.lstat().st_size
@@ -87,34 +109,33 @@ def _descriptor(path: Path, flags: int) -> int:
         os.close(folder)
 
 
-def _listing(root: Path, folder: str) -> list[str]:
-    """What is in `folder` (relative, with a slash at its end) and not hidden, last first; folders end in a slash."""
-    descriptor = _descriptor(root / folder, os.O_RDONLY | os.O_DIRECTORY)
+def _listing(name: str, folder: Path) -> list[tuple[str, Path]]:
+    """The names and places of what is in the folder `name` and not hidden, last first; folders' names end in a slash.
+    Raises OSError where any part of the path is a link."""
+    descriptor = _descriptor(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(descriptor) as found:
-            names = [
-                f"{folder}{item.name}{'/' * item.is_dir(follow_symlinks=False)}"
-                for item in found
-                if not item.name.startswith(".")
-            ]
+            inner = {
+                item.name: "/" * item.is_dir(follow_symlinks=False) for item in found if not item.name.startswith(".")
+            }
     finally:
         os.close(descriptor)
     # What is in the folder "cat" comes before what is in "cat-wild", as no slash is compared with a letter.
-    return sorted(names, key=lambda name: name.removesuffix("/"), reverse=True)
+    return [(f"{name}{each}{inner[each]}", folder / each) for each in sorted(inner, reverse=True)]
 
 
-def _target(root: Path, name: str) -> tuple[Path, str]:
-    """The file that `name` is or leads to, and why it must not be opened."""
-    path = root / name
+def _target(root: Path, path: Path, follow: bool) -> tuple[Path, str]:
+    """The file that `path` is or leads to, and why it must not be opened."""
     if path.is_symlink():
         try:
             path = path.resolve(strict=True)
         except (OSError, RuntimeError):
             return path, "a link that leads nowhere"
-        if not path.is_relative_to(root):
+        if not follow and not path.is_relative_to(root):
             return path, "a link to outside the folder"
         if path.is_dir():
-            return path, "a link to a folder; its files are read where they are"
+            inside = path.is_relative_to(root)
+            return path, f"a link to a folder{'; its files are read where they are' if inside else ' around this one'}"
     return path, "" if stat.S_ISREG(path.lstat().st_mode) else "a device, pipe or socket, not a file"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tamis.errors import InputError
 from tamis.sources import cifar, idx, parquet, stl10
 from tamis.sources.content import Content
-from tamis.sources.entries import Entry, EntryError, Format
+from tamis.sources.entries import Entry, EntryError, Format, UnsuitedError
 from tamis.sources.names import is_image
 
 FORMATS = (idx.FORMAT, cifar.BINARY, cifar.PYTHON, stl10.FORMAT, parquet.FORMAT)
@@ -51,6 +51,8 @@ class LoneFile:
         return self.content.beside(name)
 
     def damaged(self, error: EntryError) -> InputError:
+        if isinstance(error, UnsuitedError):
+            return InputError(f"{self.name} is of no use here: {error}.", "The README says what is read.")
         return InputError(
             f"{self.name} is not a whole {self.format.title} file: {error}.",
             "Compare its size with the original and upload it again.",

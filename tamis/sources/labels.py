@@ -1,6 +1,6 @@
-"""Labels of images that are files of their own: what a labels file says, or else the name of the folder they are in."""
+"""Labels of images that are files of their own: what a labels file says, or else the name of a folder they are in."""
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from tamis.sources.names import shown
@@ -8,12 +8,14 @@ from tamis.sources.names import shown
 # Of tables, and of JSON beside an image: the first of these that is there.
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "cls")
 MAX_LABEL = 1000
+# The folder that some layouts have between a split, or a class, and its images.
+NO_CLASSES = {"images", "img", "imgs", "image"}
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "unlabeled"}
 
 
 def label_text(value: object) -> str | None:
-    """A label as some file holds it, fit to be stored and shown; None for what is empty or no single value."""
-    if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
+    """A label as some file holds it, fit to be stored and shown; None for what is empty, NaN or no single value."""
+    if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63) or value != value:
         return None
     return shown(str(value).strip())[:MAX_LABEL] or None
 
@@ -21,30 +23,56 @@ def label_text(value: object) -> str | None:
 @dataclass(frozen=True)
 class Labels:
     """stated: labels by the names of files; None says that a file has none.
-    splits: folders whose names are no labels.
-    roots: folders of Tiny ImageNet, where a folder called `images` stands for the one it is in.
+    tables: folders in which a table says the labels, so that what it does not name has none.
+    bases: folders whose folders are classes.
     """
 
     stated: Mapping[str, str | None]
-    splits: Set[str]
-    roots: Set[str]
+    tables: Set[str]
+    bases: Set[str]
 
     def of(self, name: str) -> str | None:
+        """What is stated of a file, or else its topmost folder that tells classes apart."""
         if name in self.stated:
             return self.stated[name]
-        folder = name.rpartition("/")[0]
-        outer = folder.removesuffix("/images")
-        if outer != folder and {above := outer.rpartition("/")[0], above.rpartition("/")[0]} & self.roots:
-            folder = outer
-        return None if folder in self.splits else folder.rpartition("/")[2] or None
+        folder, inner = name.rpartition("/")[0], ""
+        if self.tables and any(above in self.tables for above in _and_above(folder)):
+            return None
+        while folder and folder not in self.bases:
+            folder, _, inner = folder.rpartition("/")
+        return inner or None
 
 
-def splits_of(folders: Mapping[str, Collection[str]]) -> set[str]:
-    """Which of the folders in each folder are splits, rather than classes of locomotives: those named as one that no
-    other kind of folder is beside, or another split is."""
-    found: set[str] = set()
-    for parent, names in folders.items():
+def _and_above(folder: str) -> Iterator[str]:
+    yield folder
+    while folder:
+        folder = folder.rpartition("/")[0]
+        yield folder
+
+
+def bases_of(folders: Mapping[str, Collection[str]], direct: Set[str]) -> set[str]:
+    """The folders whose folders are classes, as torchvision's ImageFolder has it: the outermost one; where there are
+    splits, each of these; where there is but one folder, and in it others, that one.
+
+    folders: the names of those in each folder that lead to images. direct: folders with images of their own.
+    """
+    bases: set[str] = set()
+    pending = [""]
+    while pending:
+        base = pending.pop()
+        names = folders.get(base, ())
+        inner = {name: f"{base}/{name}".removeprefix("/") for name in names}
         splits = [name for name in names if name.lower() in SPLITS]
-        if len(splits) > 1 or len(splits) == len(names):
-            found |= {f"{parent}/{name}".removeprefix("/") for name in splits}
-    return found
+        if splits and (len(splits) > 1 or len(splits) == len(names)):
+            # Else `train` may be a class of locomotives: it is a split where nothing else is beside, or another split.
+            pending += [inner[name] for name in splits]
+            bases.add(base)
+        elif len(names) == 1 and base not in direct and _is_no_class(*inner.popitem(), folders):
+            pending.append(f"{base}/{next(iter(names))}".removeprefix("/"))
+        else:
+            bases.add(base)
+    return bases
+
+
+def _is_no_class(name: str, folder: str, folders: Mapping[str, Collection[str]]) -> bool:
+    return folder in folders or name.lower() in NO_CLASSES

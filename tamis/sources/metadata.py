@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,14 +21,20 @@ def is_metadata(name: str) -> bool:
     return last_part(name) in NAMES
 
 
-def read_metadata(name: str, content: bytes) -> tuple[dict[str, str | None], list[Refused]]:
-    """Labels by the names of the files in the container, and the rows that name none.
+class Table(NamedTuple):
+    """labels: of the files in the container by their names. labelled: whether it has a column of labels; without,
+    folders tell. refused: rows that name no file."""
 
-    A file whose row has no label column is left to its folder's name. Raises EntryError where the table cannot be read
-    or has no column `file_name`.
-    """
+    labels: dict[str, str | None]
+    labelled: bool
+    refused: list[Refused]
+
+
+def read_metadata(name: str, content: bytes) -> Table:
+    """Raises EntryError where the table cannot be read or has no column `file_name`."""
     rows = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[name.rpartition(".")[2]]
     labels: dict[str, str | None] = {}
+    labelled = False
     refused: list[Refused] = []
     try:
         for row in rows(content):
@@ -40,19 +46,22 @@ def read_metadata(name: str, content: bytes) -> tuple[dict[str, str | None], lis
                 refused.append(Refused(shown(f"{name}: {row[FILE_COLUMN]}"), str(error)))
                 continue
             column = next((column for column in LABEL_COLUMNS if column in row), None)
-            if column is not None:
-                labels[file] = label_text(row[column])
+            labels[file] = None if column is None else label_text(row[column])
+            labelled = labelled or column is not None
     except (ValueError, RecursionError, csv.Error, pa.ArrowException, OSError) as error:
         raise EntryError("the table is damaged or of another format than its name says") from error
-    return labels, refused
+    return Table(labels, labelled, refused)
 
 
 def _csv(content: bytes) -> Iterator[Mapping[str, Any]]:
+    # A field may be as long as the table, whose size is bounded. The limit is the module's own, of all its readers.
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
     return csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
 
 
 def _jsonl(content: bytes) -> Iterator[Mapping[str, Any]]:
-    for line in content.decode("utf-8-sig").splitlines():
+    # By \n alone, as JSON Lines has it: a string of JSON may hold the other ends of lines that Unicode knows.
+    for line in content.decode("utf-8-sig").split("\n"):
         if line.strip():
             row = json.loads(line)
             if not isinstance(row, dict):

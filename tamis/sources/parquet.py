@@ -24,9 +24,11 @@ from tamis.sources.entries import (
     Picture,
     Reference,
     Refused,
+    UnsuitedError,
 )
 from tamis.sources.labels import LABEL_COLUMNS, label_text
 from tamis.sources.metadata import is_metadata
+from tamis.sources.names import shown
 
 MAGIC = b"PAR1"
 DEFAULT_NAME = "images.parquet"
@@ -34,6 +36,7 @@ IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "data", 
 
 # Pages are read one by one; of their rows, so many are taken as fill this many bytes.
 BUFFER_BYTES = 2**20
+NAMED = 10
 BATCH_BYTES = 8 * 2**20
 MAX_BATCH_ROWS = 256
 
@@ -151,7 +154,10 @@ def _columns(schema: pa.Schema) -> _Columns:
     structs = [name for name in images if pa.types.is_struct(schema.field(name).type)]
     choice = [*marked, *structs, *named, *images]
     if not choice:
-        raise EntryError("it has no column of images, neither bytes nor a struct of bytes and path")
+        columns = ", ".join(f"{shown(field.name)} ({shown(str(field.type))[:60]})" for field in list(schema)[:NAMED])
+        raise UnsuitedError(
+            f"it has no column of images, neither bytes nor a struct of bytes and path; its columns are {columns}"
+        )
     others = [name for name in schema.names if name != choice[0] and schema.names.count(name) == 1]
     labels = [name for name in others if _kind(features, name) == "ClassLabel"]
     labels += [name for name in LABEL_COLUMNS if name in others]
@@ -175,7 +181,9 @@ def _fields(kind: pa.DataType) -> dict[str, pa.DataType]:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def _features(schema: pa.Schema) -> dict[Any, Any]:

@@ -51,6 +51,7 @@ class Samples:
             else:
                 seen.add(sample.sample_id)
                 yield sample
+        yield from self._survey.unnamed(seen)
 
     @property
     def total(self) -> int | None:
@@ -159,7 +160,7 @@ def _shard(entry: Entry) -> Iterator[RawSample | Refused]:
         gzipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         archive = TarArchive(replace(upload_content(file, entry.name), uri=entry.uri), gzipped)
         try:
-            for sample in _samples(archive, survey(archive)):
+            for sample in _samples(archive, survey(archive, nested=True)):
                 if isinstance(sample, Refused):
                     yield sample._replace(name=f"{entry.name}/{sample.name}")
                 else:

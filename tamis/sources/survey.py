@@ -1,14 +1,14 @@
 """A first look through a container, before its images are read: for labels files, folders, and how many there are."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 
 from tamis.sources import metadata, parquet, tiny_imagenet, webdataset
 from tamis.sources.entries import MAX_ENTRY_BYTES, TWICE, Container, Entry, EntryError, Refused
 from tamis.sources.formats import format_of, is_companion
-from tamis.sources.labels import Labels, splits_of
+from tamis.sources.labels import Labels, bases_of
 from tamis.sources.names import clean, hidden, is_image, shown
-from tamis.sources.tar_archive import is_tar_name
+from tamis.sources.tar_archive import TarArchive, is_tar_name
 
 # Of all companions together, which are held in memory.
 MAX_COMPANION_BYTES = MAX_ENTRY_BYTES
@@ -21,17 +21,27 @@ class Survey:
     refused: what is wrong with these. labels: of files that are one image each.
     sharded: whether the tar archives in the container are its content. grouped: whether it is a WebDataset.
     referring: whether a file of many images may name others as images.
+    tables: the files that each metadata table names.
     total: about how many samples there are, None if that is not known without reading them.
     """
 
     companions: dict[str, bytes]
     passed_over: frozenset[str]
     refused: tuple[Refused, ...]
+    tables: dict[str, Collection[str]]
     labels: Labels
     sharded: bool
     grouped: bool
     referring: bool
     total: int | None
+
+    def unnamed(self, seen: Set[str]) -> Iterator[Refused]:
+        """The tables that name files which are not among the samples seen."""
+        for name, files in self.tables.items():
+            missing = [file for file in files if file not in seen]
+            if missing:
+                told = f"{len(missing):,} of its {len(files):,} rows name no image that is here, such as {missing[0]}"
+                yield Refused(name, told)
 
 
 def entries(container: Container) -> Iterator[Entry | Refused]:
@@ -47,9 +57,10 @@ def entries(container: Container) -> Iterator[Entry | Refused]:
             yield Refused(name, entry.refusal) if entry.refusal else named
 
 
-def survey(container: Container) -> Survey:
-    """Raises InputError where the container is damaged."""
-    found = _Finds()
+def survey(container: Container, nested: bool = False) -> Survey:
+    """nested: whether it is an archive in another container: then those in it are not read. Raises InputError where the
+    container is damaged."""
+    found = _Finds(nested)
     for entry in entries(container):
         found.add(entry)
     return found.summed_up(container)
@@ -58,11 +69,13 @@ def survey(container: Container) -> Survey:
 class _Finds:
     """What has been seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, nested: bool) -> None:
+        self.nested = nested
         self.contents: dict[str, bytes] = {}
         self.failed: dict[str, str] = {}
         self.wanted: set[str] = set()
         self.folders: dict[str, set[str]] = {}
+        self.direct: set[str] = set()
         self.held = self.counted = self.images = 0
         self.unknown = self.tars = self.grouped = self.referring = False
         self.last = "", False
@@ -87,7 +100,7 @@ class _Finds:
             self._take(entry)
         else:
             self.counted += 1
-            self.tars = self.tars or is_tar_name(entry.name)
+            self.tars = self.tars or (is_tar_name(entry.name) and entry.seekable)
             if webdataset.is_label(entry.name):
                 self._member(entry.name, image=False)
 
@@ -107,6 +120,7 @@ class _Finds:
         self.counted += 1
         self.images += 1
         folder = name.rpartition("/")[0]
+        self.direct.add(folder)
         while folder:
             parent, _, last = folder.rpartition("/")
             beside = self.folders.setdefault(parent, set())
@@ -124,6 +138,8 @@ class _Finds:
 
     def summed_up(self, container: Container) -> Survey:
         stated: dict[str, str | None] = {}
+        tables: dict[str, Collection[str]] = {}
+        labelled: set[str] = set()
         refused = [Refused(name, reason) for name, reason in self.failed.items()]
         roots = {tiny_imagenet.root(name) for name in self.contents if name.endswith(tiny_imagenet.CLASSES)}
         companions: dict[str, bytes] = {}
@@ -133,22 +149,27 @@ class _Finds:
                     stated |= tiny_imagenet.read_annotations(name, content)
             elif metadata.is_metadata(name):
                 try:
-                    labels, rows = metadata.read_metadata(name, content)
+                    table = metadata.read_metadata(name, content)
                 except EntryError as error:
-                    labels, rows = {}, [Refused(name, str(error))]
-                stated |= labels
-                refused += rows
+                    table = metadata.Table({}, False, [Refused(name, str(error))])
+                refused += table.refused
+                tables[name] = table.labels.keys()
+                if table.labelled:
+                    stated |= table.labels
+                    labelled.add(name.rpartition("/")[0])
             elif name not in self.wanted:
                 continue
             companions[name] = content
         grouped = self.grouped and not container.listed
-        sharded = self.tars and not self.images and not container.archived
+        of_folder = not container.archived or (isinstance(container, TarArchive) and container.listed)
+        sharded = self.tars and not self.images and not self.nested and of_folder
         plain = self.images if grouped else self.counted + len(self.contents) - len(companions)
         return Survey(
             companions=companions,
             passed_over=frozenset(companions) | frozenset(self.failed),
             refused=tuple(refused),
-            labels=Labels(stated, splits_of(self.folders), roots),
+            tables=tables,
+            labels=Labels(stated, labelled, bases_of(self.folders, self.direct)),
             sharded=sharded,
             grouped=grouped,
             referring=self.referring and not container.archived,

@@ -35,6 +35,8 @@ _DAMAGE = (*DAMAGE, DamagedTar, OverflowError)
 
 @dataclass(frozen=True)
 class TarArchive:
+    """listed: whether it is a folder as a client of ours packs it, and no WebDataset."""
+
     content: Content
     gzipped: bool
     archived: bool = True

@@ -94,6 +94,11 @@ def is_tar(block: bytes) -> bool:
     return True
 
 
+def is_packed_folder(head: bytes) -> bool:
+    """Whether an archive that begins so is a folder that `tamis upload` packed, by the header that it puts first."""
+    return head[156:157] == _GLOBAL_PAX and head[BLOCK : 2 * BLOCK].rstrip(b"\0").endswith(b" TAMIS.packed=folder\n")
+
+
 def _check(block: bytes) -> None:
     """Raises DamagedTar unless the block is a header whose checksum is right."""
     if len(block) < BLOCK:

@@ -35,6 +35,7 @@ from layouts import (
 
 from tamis.errors import InputError
 from tamis.ingest.images import decode
+from tamis.ingest.linked import file_of
 from tamis.sources import RawSample, Refused, Source, open_source
 from tamis.sources.tar_archive import SMALL
 from tamis.sources.tar_headers import BLOCK, DamagedTar, members
@@ -47,7 +48,7 @@ def test_every_container_gives_bytes_and_folder_names_as_labels(opener: Callable
         "b/2.png": "b",
         "a/1.png": "a",
         "top.png": None,
-        "a/deep/3.jpg": "deep",
+        "a/deep/3.jpg": "a",
     }
 
 
@@ -189,9 +190,37 @@ def test_links_out_of_a_folder_and_special_files_are_refused_unopened(tmp_path: 
     os.mkfifo(data / "pipe.png")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(data / "socket.png"))
-        source = open_source(data)
-        assert set(kept(source)) == {"a/1.png", "inside.png"}
-        assert set(refused(source)) == {"out.png", "gone.png", "loop.png", "up", "again", "pipe.png", "socket.png"}
+        others = {"gone.png", "loop.png", "up", "again", "pipe.png", "socket.png"}
+        on_a_server = open_source(data, roots=[tmp_path])
+        assert set(kept(on_a_server)) == {"a/1.png", "inside.png"}
+        assert set(refused(on_a_server)) == {"out.png", *others}
+        assert set(kept(open_source(data))) == {"a/1.png", "inside.png", "out.png"}
+        assert set(refused(open_source(data))) == others
+
+
+def test_folders_of_links_are_read_by_ones_own_rights_and_circles_end(tmp_path: Path) -> None:
+    write(tmp_path, {"all/cat/1.png": png(1), "all/cat/deep/2.png": png(2), "all/dog/3.png": png(3), "blobs/4": png(4)})
+    subset = tmp_path / "subset"
+    subset.mkdir()
+    (subset / "cat").symlink_to("../all/cat")
+    (subset / "4.png").symlink_to("../blobs/4")
+    (tmp_path / "all/cat/around").symlink_to("../../all")
+    (tmp_path / "all/cat/home").symlink_to("../../subset")
+    source = open_source(subset)
+    assert {name: sample.label for name, sample in kept(source).items()} == {
+        "4.png": None,
+        "cat/1.png": "cat",
+        "cat/deep/2.png": "cat",
+    }
+    assert set(refused(source)) == {"cat/around", "cat/home"}
+    assert [read_file(sample.uri) for sample in kept(source).values()] == [png(4), png(1), png(2)]
+    assert not kept(open_source(subset, roots=[tmp_path]))
+
+
+def read_file(uri: str) -> bytes:
+    path = file_of(uri)
+    assert path is not None
+    return path.read_bytes()
 
 
 def test_a_file_that_went_away_is_refused(tmp_path: Path) -> None:

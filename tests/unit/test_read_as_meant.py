@@ -1,0 +1,210 @@
+"""Inputs are read as they are meant: labels, tables and archives, the same whichever way a folder takes."""
+
+import csv
+import io
+import struct
+import zlib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from layouts import Files, kept, labels_of, parquet_bytes, png, refused, tar_bytes, upload, write, zip_bytes
+from PIL import Image
+
+from tamis.client.packing import pack
+from tamis.errors import InputError
+from tamis.ingest.images import decode, inspect
+from tamis.sources import open_source
+
+
+def tables(rows: list[tuple[str, object]], column: str = "label") -> dict[str, bytes]:
+    """A metadata table in each form, by its name."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([("file_name", column), *rows])
+    return {
+        "metadata.csv": text.getvalue().encode(),
+        "metadata.parquet": parquet_bytes(
+            {"file_name": [name for name, _ in rows], column: [said for _, said in rows]}
+        ),
+    }
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\x0b", "\x1c", "\f"])
+def test_a_line_of_json_ends_with_a_line_feed_alone(mark: str) -> None:
+    escaped = mark if mark >= " " else f"\\u{ord(mark):04x}"
+    lines = [f'{{"file_name": "{n}.png", "label": "a", "text": "one{escaped}two"}}' for n in range(2)]
+    source = upload(zip_bytes({"0.png": png(0), "1.png": png(1), "metadata.jsonl": "\r\n".join(lines).encode()}))
+    assert labels_of(source) == {"0.png": "a", "1.png": "a"}
+    assert refused(source) == {}
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_a_cell_of_a_table_may_be_long(column: str) -> None:
+    rows = (
+        f'file_name,label,text\n0.png,a,"{"x" * 200_000}"\n'
+        if column == "text"
+        else f"file_name,label\n0.png,{'x' * 200_000}\n"
+    )
+    (label,) = labels_of(upload(zip_bytes({"0.png": png(), "metadata.csv": rows.encode()}))).values()
+    assert label == "a" if column == "text" else (label or "").startswith("xxx")
+
+
+@pytest.mark.parametrize("missing", ["NaN", "null"])
+def test_what_is_missing_in_json_is_no_label(missing: str) -> None:
+    table = f'{{"file_name": "0.png", "label": {missing}}}\n{{"file_name": "1.png", "label": "nan"}}'
+    source = upload(zip_bytes({"0.png": png(0), "1.png": png(1), "metadata.jsonl": table.encode()}))
+    assert labels_of(source) == {"0.png": None, "1.png": "nan"}
+
+
+def test_what_is_missing_in_parquet_is_no_label() -> None:
+    values = pa.array([float("nan"), None, 1.0])
+    table = parquet_bytes({"file_name": ["0.png", "1.png", "2.png"], "label": values})
+    source = upload(zip_bytes({**{f"{n}.png": png(n) for n in range(3)}, "metadata.parquet": table}))
+    assert list(labels_of(source).values()) == [None, None, "1.0"]
+    images = upload(parquet_bytes({"image": [png(n) for n in range(3)], "label": values}))
+    assert list(labels_of(images).values()) == [None, None, "1.0"]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.parquet"])
+def test_what_a_table_leaves_out_has_no_label_and_what_it_names_in_vain_is_told(name: str) -> None:
+    table = tables([("images/0.png", "a"), ("images/1.png", "b"), ("0.png", "c")])[name]
+    files = {**{f"photos/images/{n}.png": png(n) for n in range(3)}, "other/x.png": png(9), f"photos/{name}": table}
+    source = upload(zip_bytes(files))
+    assert labels_of(source) == {
+        "other/x.png": "other",
+        "photos/images/0.png": "a",
+        "photos/images/1.png": "b",
+        "photos/images/2.png": None,
+    }
+    assert refused(source) == {f"photos/{name}": "1 of its 3 rows name no image that is here, such as photos/0.png"}
+
+
+def test_a_table_without_labels_leaves_them_to_the_folders() -> None:
+    table = tables([("cat/0.png", "a caption")], "text")["metadata.csv"]
+    source = upload(zip_bytes({"cat/0.png": png(0), "dog/1.png": png(1), "metadata.csv": table}))
+    assert labels_of(source) == {"cat/0.png": "cat", "dog/1.png": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["cat/2020/a.png", "dog/2020/b.png", "dog/2021/c.png"], ["cat", "dog", "dog"]),
+        (["n01/images/a.png", "n02/images/b.png"], ["n01", "n02"]),
+        (["train/n01/images/a.png", "train/n02/images/b.png", "val/n01/c.png"], ["n01", "n02", "n01"]),
+        (["set/train/cat/a.png", "set/test/dog/b.png"], ["cat", "dog"]),
+        (["set/cat/a.png", "set/dog/b.png"], ["cat", "dog"]),
+        (["a/cat/x.png", "b/cat/y.png"], ["a", "b"]),
+        (["images/a.png", "images/b.png"], [None, None]),
+        (["train/images/a.png", "test/images/b.png"], [None, None]),
+        (["cat/a.png", "top.png", "dog/deep/b.png"], ["cat", None, "dog"]),
+        (["train/a.png", "steam/b.png"], ["train", "steam"]),
+    ],
+)
+def test_the_topmost_folder_that_tells_classes_apart_is_the_label(names: list[str], labels: list[str | None]) -> None:
+    files = {name: png(number) for number, name in enumerate(names)}
+    found = labels_of(upload(zip_bytes(files)))
+    assert [found[name] for name in names] == labels
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "tEXt", "iCCP"])
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_png_with_much_text_or_a_large_profile_is_intact(kind: str, at_the_end: bool) -> None:
+    long = b"a" * (2**20 + 1)
+    content = {
+        "zTXt": b"Comment\0\0" + zlib.compress(long),
+        "iTXt": b"Comment\0\1\0\0\0" + zlib.compress(long),
+        "tEXt": b"Comment\0" + long,
+        "iCCP": b"p\0\0" + zlib.compress(long),
+    }[kind]
+    plain = png(3)
+    at = len(plain) - 12 if at_the_end and kind != "iCCP" else 33
+    loaded = plain[:at] + chunk(kind.encode(), content) + plain[at:]
+    assert np.array_equal(np.asarray(decode(loaded)), np.asarray(Image.open(io.BytesIO(plain)).convert("RGB")))
+    assert inspect(loaded)[:2] == inspect(plain)[:2]
+    with pytest.raises(InputError):
+        decode(loaded[: at + 20])
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", "dictionary"])
+@pytest.mark.parametrize("in_a_struct", [False, True])
+def test_bytes_of_every_arrow_type_are_images(kind: str, in_a_struct: bool) -> None:
+    images = pa.array([png(0), png(1), png(0)], pa.binary())
+    column = images.dictionary_encode() if kind == "dictionary" else images.cast(getattr(pa, kind)())
+    if in_a_struct:
+        if kind == "dictionary":
+            pytest.skip("Arrow writes no dictionaries in structs that it reads back as such")
+        column = pa.StructArray.from_arrays([column, pa.array(["a", "b", "c"])], ["bytes", "path"])
+    source = upload(parquet_bytes({"image": column, "label": ["x", "y", "z"]}), "x.parquet")
+    assert [sample.data for sample in kept(source).values()] == [png(0), png(1), png(0)]
+    assert list(labels_of(source).values()) == ["x", "y", "z"]
+
+
+def test_a_whole_parquet_file_without_images_says_which_columns_it_has() -> None:
+    table = parquet_bytes({"image": [[{"bytes": png(), "path": "a"}]], "n": [1]})
+    with pytest.raises(InputError, match=r"its columns are image \(list<.*n \(int64\)"):
+        upload(table, "x.parquet")
+
+
+def packed(folder: Path) -> bytes:
+    return b"".join(pack(folder).chunks())
+
+
+def test_captions_beside_images_change_no_label_on_their_way_to_a_server(tmp_path: Path) -> None:
+    files: Files = {}
+    for label in ("cat", "dog"):
+        for number in range(3):
+            files |= {f"{label}/{number}.png": png(number), f"{label}/{number}.txt": b"on a mat"}
+    here, there = open_source(write(tmp_path / "photos", files)), upload(packed(tmp_path / "photos"))
+    assert labels_of(here) == labels_of(there)
+    assert set(labels_of(there).values()) == {"cat", "dog"}
+    # Of a tar that others made, captions are labels as WebDataset has them.
+    assert set(labels_of(upload(tar_bytes(files))).values()) == {"on a mat"}
+
+
+def test_a_folder_of_shards_is_read_as_such_on_a_server_too(tmp_path: Path) -> None:
+    shards = {f"{shard:05}.tar": tar_bytes({"a.png": png(shard), "a.cls": str(shard).encode()}) for shard in range(2)}
+    here, there = open_source(write(tmp_path / "shards", shards)), upload(packed(tmp_path / "shards"))
+    assert labels_of(here) == labels_of(there) == {"00000.tar/a.png": "0", "00001.tar/a.png": "1"}
+    # But no deeper.
+    write(tmp_path / "nested", {"a.tar": tar_bytes({"b.tar": tar_bytes({"c.png": png()})})})
+    for source in (open_source(tmp_path / "nested"), upload(packed(tmp_path / "nested"))):
+        assert kept(source) == {}
+
+
+PARTS = st.sampled_from(["cat", "cat-wild", "dog", "train", "val", "images", "0", "a.b", "\u00e9"])
+FOLDERS = st.lists(PARTS, max_size=3).map("/".join)
+NAMES = st.tuples(FOLDERS, st.sampled_from(["0", "1", "b", "B"]), st.sampled_from([".png", ".txt", ".json", ".cls"]))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(NAMES, min_size=1, max_size=12, unique=True), table=st.booleans())
+def test_a_folder_gives_the_same_samples_on_every_way(
+    names: list[tuple[str, str, str]], table: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("made")
+    files = {f"{where}/{stem}{suffix}".lstrip("/"): png(number) for number, (where, stem, suffix) in enumerate(names)}
+    if table:
+        files["metadata.csv"] = tables([(name, f"label {name}") for name in list(files)[::2]])["metadata.csv"]
+    # A name is a file or a folder.
+    files = {
+        name: data
+        for name, data in files.items()
+        if not any(f"{name}/" in f"{other}/" for other in files if other != name)
+    }
+    if not files:
+        return
+    write(folder, files)
+    here, there = open_source(folder), upload(packed(folder), "made.tar")
+    assert [(sample.sample_id, sample.label, sample.data) for sample in kept(here).values()] == [
+        (sample.sample_id, sample.label, sample.data) for sample in kept(there).values()
+    ]
+    assert list(kept(here)) == [str(path) for path in sorted(map(PurePosixPath, kept(here)))]
+    assert refused(here) == refused(there)
