@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -183,7 +183,20 @@ def _opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(_without_text(data)), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
+    if image.format == "PNG" and "transparency" in image.info:
+        image.info["transparency"] = _in_eight_bits(image, data[24])
     return image
+
+
+def _in_eight_bits(image: Image.Image, depth: int) -> Any:
+    """The transparent colour of a PNG in the bits of the decoded pixels: the file gives it in those that it has itself,
+    which Pillow compares as they are. Of 16 bits a colour, pixels keep the upper eight."""
+    colour = image.info["transparency"]
+    if image.mode in ("1", "L") and depth < 8 and isinstance(colour, int):
+        return colour * 255 // (2**depth - 1)
+    if image.mode == "RGB" and depth == 16:
+        return tuple(value >> 8 for value in colour)
+    return colour
 
 
 def _without_text(data: bytes) -> bytes:
@@ -241,7 +254,11 @@ def _grey(image: Image.Image) -> Image.Image:
     low, high = values.min(), values.max()
     if image.mode.startswith("I") and low >= 0 and high <= 65535:
         low, high = np.float64(0), np.float64(65535)
-    scaled = (values - low) * (255 / max(high - low, np.finfo(np.float64).tiny))
+    # By halves, for the range of floats may be more than a float.
+    span = high / 2 - low / 2
+    scaled = (values / 2 - low / 2) / span * 255 if span > 0 else np.zeros_like(values)
+    if isinstance(image.info.get("transparency"), int):
+        scaled[values == image.info["transparency"]] = 255
     return Image.fromarray(scaled.round().astype(np.uint8))
 
 

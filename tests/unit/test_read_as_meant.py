@@ -208,3 +208,45 @@ def test_a_folder_gives_the_same_samples_on_every_way(
     ]
     assert list(kept(here)) == [str(path) for path in sorted(map(PurePosixPath, kept(here)))]
     assert refused(here) == refused(there)
+
+
+def raw_png(depth: int, colour: int, row: bytes, width: int, transparent: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
+    parts = (b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("image", "red"),
+    [
+        (raw_png(1, 0, b"\x40", 2, b"\0\1"), [0, 255]),
+        (raw_png(1, 0, b"\x40", 2, b"\0\0"), [255, 255]),
+        (raw_png(2, 0, b"\x60", 2, b"\0\2"), [85, 255]),
+        (raw_png(4, 0, b"\x12", 2, b"\0\2"), [17, 255]),
+        (raw_png(8, 0, b"\x12\x22", 2, b"\0\x22"), [0x12, 255]),
+        (raw_png(16, 0, b"\x12\x34\x12\x35", 2, b"\x12\x35"), [18, 255]),
+        (raw_png(8, 2, b"\1\2\3\4\5\6", 2, b"\0\4\0\5\0\6"), [1, 255]),
+        (raw_png(16, 2, b"\1\0\2\0\3\0\4\0\5\0\6\0", 2, b"\4\0\5\0\6\0"), [1, 255]),
+    ],
+    ids=["1 bit", "1 bit black", "2 bits", "4 bits", "8 bits", "16 bits", "RGB", "RGB of 16 bits"],
+)
+def test_the_transparent_colour_of_a_png_is_white_in_every_depth(image: bytes, red: list[int]) -> None:
+    assert np.asarray(decode(image))[0, :, 0].tolist() == red
+
+
+@pytest.mark.parametrize(
+    ("values", "red"),
+    [
+        ([0.5, 0.5], [0, 0]),
+        ([0.0, 1e-45], [0, 255]),
+        ([-3e38, 3e38], [0, 255]),
+        ([float("nan"), 1.0], [0, 255]),
+        ([float("inf"), float("inf")], [0, 0]),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("error")
+def test_grey_of_any_floats_has_its_own_range(values: list[float], red: list[int]) -> None:
+    sink = io.BytesIO()
+    Image.fromarray(np.array([values], np.float32)).save(sink, "TIFF")
+    assert np.asarray(decode(sink.getvalue()))[0, :, 0].tolist() == red
