@@ -125,7 +125,12 @@ class Encoding:
     """From images to embeddings; architecture to steps are of `simclr` alone."""
 
     encoder: Annotated[
-        str, Parameter(help=f"{', '.join(encoder_forms())}. simclr is trained on the images.", metavar="FORM")
+        str,
+        Parameter(
+            help=f"{', '.join(encoder_forms())}. simclr is trained on the images. Embeddings are rows in the order of "
+            "samples.parquet, or named by a Parquet column sample_id or path.",
+            metavar="FORM",
+        ),
     ] = "simclr"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"
