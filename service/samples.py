@@ -1,6 +1,7 @@
 """A data set's samples, thumbnails and quarantine, read from the index that its ingest wrote."""
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from service.backend import Backend
 from service.cursors import read_cursor, write_cursor
 from tamis.errors import ConflictError, NotFoundError
 from tamis.ingest.images import decode
+from tamis.ingest.shards import read_shard
 from tamis.store.schema import Dataset, Shard
 
 COLUMNS = "file_row_number AS index, sample_id, sha256, width, height, label, size"
@@ -137,6 +139,19 @@ class FullImage:
 def find_image(backend: Backend, dataset_id: str, number: int) -> FullImage:
     row = _row(backend, _stored(backend, dataset_id), IMAGE, number)
     return FullImage(_of_shard(backend, dataset_id, row["shard"], Shard.key), row["row"], row["sha256"])
+
+
+def images_of(backend: Backend, dataset_id: str, sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+    """Place and file of each of the samples, shard by shard."""
+    place_of = {name: place for place, name in enumerate(sample_ids)}
+    with backend.catalog.reading() as session:
+        mine = sa.select(Shard.key).where(Shard.dataset_id == dataset_id).order_by(Shard.ordinal)
+        keys = session.scalars(mine).all()
+    for key in keys:
+        images = read_shard(backend.objects.get(key))
+        for name, data in zip(images["sample_id"].to_pylist(), images["data"], strict=True):
+            if name in place_of:
+                yield place_of[name], data.as_py()
 
 
 def _of_shard(backend: Backend, dataset_id: str, ordinal: int, column: "sa.orm.InstrumentedAttribute[str]") -> str:

@@ -3,13 +3,12 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +18,17 @@ import pyarrow.compute as pc
 from tamis.encoders.spec import to_pixels
 from tamis.errors import InputError
 from tamis.ingest.images import decode
-from tamis.ingest.linked import file_of
+from tamis.ingest.located import Find, complain, finder
 from tamis.ingest.shards import read_shard
 from tamis.manifest import Manifest
 from tamis.progress import Progress
-from tamis.sources import RawSample, open_source
-from tamis.sources.formats import format_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-# Gives the place among the sample ids, and the file, of each image that it has.
-Find: TypeAlias = Callable[[Sequence[str]], Iterable[tuple[int, bytes]]]
 
 # More pixels than this many bytes go to a file, so that memory does not grow with the number of images.
 MEMORY_LIMIT = 2**30
 # Encoded images held at once while they are decoded.
 WINDOW = 64
-NAMED = 5
 HINT = "Ingest the data set again."
 
 
@@ -96,18 +90,14 @@ class ImageSet:
         """
         table = usable(manifest)
         sample_ids = table["sample_id"].to_pylist()
-        if find is not None:
-            found, hint = find(sample_ids), HINT
-        elif images is not None:
-            found = _members(images, {name: row for row, name in enumerate(sample_ids)})
-            hint = f"Is {images} what the manifest was made of?"
-        else:
-            found = _located(table["uri"].to_pylist())
-            hint = "Name the folder or archive the manifest was made of with --images."
+        hint = HINT
+        if find is None:
+            find, hint = finder(table["uri"].to_pylist(), images)
+        found = find(sample_ids)
         pixels = _buffer(len(sample_ids), size, folder, memory_limit)
         sha256 = table["sha256"].to_pylist()
         seen, altered = _fill(pixels, found, sha256, progress)
-        _complain(sample_ids, np.flatnonzero(~seen).tolist(), altered, hint)
+        complain(sample_ids, np.flatnonzero(~seen).tolist(), altered, hint)
         return cls(pixels, tuple(sha256))
 
 
@@ -121,7 +111,7 @@ def decode_shard(content: bytes | Path, size: int, progress: Progress | None = N
     pixels = np.zeros((len(names), 3, size, size), np.uint8)
     found = ((row, data.as_py()) for row, data in enumerate(table["data"]))
     _, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
-    _complain(names, [], altered, HINT)
+    complain(names, [], altered, HINT)
     return names, pixels
 
 
@@ -164,45 +154,3 @@ def _fill(
             if progress is not None:
                 progress(int(seen.sum()), len(pixels))
     return seen, altered
-
-
-def _complain(sample_ids: Sequence[str], missing: Sequence[int], altered: Sequence[int], hint: str) -> None:
-    causes = [
-        f"{len(rows)} {what}: " + ", ".join(sample_ids[row] for row in rows[:NAMED]) + ("..." * (len(rows) > NAMED))
-        for rows, what in ((missing, "missing"), (altered, "altered or damaged"))
-        if rows
-    ]
-    if causes:
-        raise InputError(f"Of {len(sample_ids)} images {'; '.join(causes)}.", hint)
-
-
-def _members(source: str | Path, wanted: dict[str, int], tail: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Row and content of each sample of a source that is wanted by name, or by the last two parts of its name."""
-    left = {_last_two(name) if tail else name: row for name, row in wanted.items()}
-    for sample in open_source(source):
-        if not left:
-            return
-        if isinstance(sample, RawSample):
-            row = left.pop(_last_two(sample.sample_id) if tail else sample.sample_id, None)
-            if row is not None:
-                yield row, sample.data
-
-
-def _last_two(name: str) -> str:
-    return "/".join(name.split("/")[-2:])
-
-
-def _located(uris: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-    """Row and content of each image that its URI leads to; what it does not lead to is left out."""
-    archives: dict[Path, dict[str, int]] = {}
-    for row, uri in enumerate(uris):
-        place, _, member = uri.partition("#")
-        path = file_of(place)
-        if path is not None and member:
-            archives.setdefault(path, {})[unquote(member)] = row
-        elif path is not None and path.is_file():
-            yield row, path.read_bytes()
-    for path, wanted in archives.items():
-        if path.is_file():
-            # A data set may hold files of many images in folders, whose names such a file opened alone does not know.
-            yield from _members(path, wanted, tail=format_of(path.name) is not None)

@@ -5,10 +5,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
+from typing import Annotated
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
@@ -27,8 +31,10 @@ from service.routes.common import (
     located,
     matches,
 )
+from service.samples import images_of
 from service.views import found, manifest_view
 from tamis.errors import ConflictError, NotFoundError
+from tamis.exports import Form, as_tar, exported
 from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
 from tamis.store.objects import PART, Objects
 from tamis.store.schema import Curation, Manifest, new_id
@@ -85,6 +91,21 @@ def get_manifest(manifest_id: str, backend: BackendDep) -> schemas.ManifestView:
 @router.get("/manifests/{manifest_id}/events")
 def manifest_events(manifest_id: str, request: Request, backend: BackendDep) -> StreamingResponse:
     return job_events(request, backend, Manifest, manifest_id)
+
+
+@router.get("/manifests/{manifest_id}/export", response_class=StreamingResponse)
+def export(manifest_id: str, form: Annotated[Form, Query(alias="format")], backend: BackendDep) -> StreamingResponse:
+    """The kept samples in the form of another tool, with their images, as a tar archive. Where an image is gone the
+    archive ends early."""
+    with backend.catalog.session() as session:
+        row = found(session, Manifest, manifest_id)
+        if row.key is None:
+            raise ConflictError(f"Manifest {manifest_id} is {row.state}.", "Wait until it succeeded.")
+        key, dataset = row.key, row.curation.dataset_id
+    samples = pq.read_table(pa.BufferReader(backend.objects.get(f"{key}/{SAMPLES}")))
+    files = exported(samples, form, find=partial(images_of, backend, dataset))
+    headers = {"content-disposition": f'attachment; filename="{manifest_id}-{form}.tar"'}
+    return StreamingResponse(as_tar(files), media_type="application/x-tar", headers=headers)
 
 
 @router.get("/manifests/{manifest_id}/{name}", response_class=Response)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tamis.client.packing import Packed, pack
+from tamis.client.packing import Packed, pack, unpack
 from tamis.client.tus import PART, creation_headers, send_parts
 from tamis.errors import (
     AuthenticationError,
@@ -217,6 +217,17 @@ class Client:
             self._retried(lambda name=name, partial=partial: self._fetch(f"/manifests/{manifest}/{name}", partial))  # type: ignore[misc]
             partial.replace(folder / name)
         return folder
+
+    def export(self, manifest: str, form: str, folder: str | Path) -> Path:
+        """Downloads a manifest's kept samples, images included, in a form of `tamis export`; returns the folder."""
+        out = Path(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        with self._http.stream("GET", f"/api/v1/manifests/{manifest}/export", params={"format": form}) as answer:
+            if answer.is_error:
+                answer.read()
+                _answer(answer)
+            unpack(answer.iter_bytes(CHUNK), out)
+        return out
 
     def manifests(self) -> list[dict[str, Any]]:
         return list(self._all("/manifests"))

@@ -1,10 +1,12 @@
 """A folder as a tar stream of known size, so that it can be sent without a copy on disk."""
 
 import hashlib
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from tamis.errors import InputError
 
@@ -102,6 +104,34 @@ def _refuse_link_out(root: Path, path: Path) -> None:
             f"{path} is a link to {target}, which is not in {root}.",
             "--follow-links sends what such links lead to.",
         )
+
+
+def unpack(chunks: Iterator[bytes], folder: Path) -> None:
+    """Writes the files of a tar archive that comes in chunks into the folder. Raises InputError where it ends early."""
+    try:
+        with tarfile.open(fileobj=cast(IO[bytes], _Stream(chunks)), mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                path = folder / member.name
+                if content is not None and path.resolve().is_relative_to(folder.resolve()):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as file:
+                        shutil.copyfileobj(content, file)
+    except (tarfile.TarError, EOFError) as error:
+        raise InputError("The archive ended early: the server's log says why.", "Ask for it again.") from error
+
+
+class _Stream:
+    """Chunks as a file to read from, once."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
 
 
 def _info(path: Path, name: str) -> tarfile.TarInfo:

@@ -26,6 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "tamis.sources": {"tamis.store", "tamis.settings"},
     "tamis.ingest": {"tamis.sources"},
     "tamis.encoders": {"tamis.ingest"},
+    "tamis.exports": {"tamis.ingest"},
     "tamis.client": {"tamis.manifest"},
     "migrations": set(),
     "trainer": {"tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.sources"},
@@ -42,13 +43,13 @@ ARROWS: dict[str, set[str]] = {
         *("tamis.sources", "tamis.store"),
     },
     "service": {
-        *("tamis.curation", "tamis.encoders", "tamis.ingest", "tamis.logs", "tamis.manifest", "tamis.scan"),
-        *("tamis.settings", "tamis.sources", "tamis.store"),
+        *("tamis.curation", "tamis.encoders", "tamis.exports", "tamis.ingest", "tamis.logs", "tamis.manifest"),
+        *("tamis.scan", "tamis.settings", "tamis.sources", "tamis.store"),
     },
     # Above all else.
     "tamis.commands": {
         *("service", "trainer", "worker.cache", "worker.durable", "worker.local", "tamis.client", "tamis.curation"),
-        *("tamis.encoders", "tamis.manifest", "tamis.settings", "tamis.sources", "tamis.store"),
+        *("tamis.encoders", "tamis.exports", "tamis.manifest", "tamis.settings", "tamis.sources", "tamis.store"),
     },
 }
 # Libraries that only some rooms may know.

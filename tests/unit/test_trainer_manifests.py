@@ -16,10 +16,11 @@ from sklearn.datasets import load_digits
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.errors import InputError
+from tamis.ingest.located import Find
 from tamis.ingest.shards import ingest, read_shard
 from tamis.manifest import Manifest
 from tamis.sources import open_source
-from trainer.data import Find, ImageSet, decode_shard
+from trainer.data import ImageSet, decode_shard
 from trainer.pairs import manifest_pairs
 from trainer.recipe import Recipe
 from trainer.run import probe_checkpoint, train_manifest
