@@ -10,7 +10,6 @@ from service.backend import Backend
 from service.bounds import bound_parts
 from service.counts import cluster_counts, rank
 from service.cursors import read_cursor
-from service.dashboard.histogram import Chart, draw
 from service.dashboard.trainings import of_curation
 from service.pairs import PairFilter, describe_samples, pairs_page
 from service.results import Result
@@ -26,6 +25,7 @@ from service.views import (
     job_views,
     manifest_view,
 )
+from tamis.report.histogram import Chart, draw
 from tamis.store.catalog import page
 from tamis.store.schema import Curation, Dataset, Manifest
 

@@ -4,9 +4,11 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
@@ -31,11 +33,12 @@ from service.routes.common import (
     located,
     matches,
 )
-from service.samples import images_of
+from service.samples import find_image, images_of
 from service.views import found, manifest_view
 from tamis.errors import ConflictError, NotFoundError
 from tamis.exports import Form, as_tar, exported
-from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
+from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES, read_manifest
+from tamis.report.page import report
 from tamis.store.objects import PART, Objects
 from tamis.store.schema import Curation, Manifest, new_id
 
@@ -98,14 +101,39 @@ def export(manifest_id: str, form: Annotated[Form, Query(alias="format")], backe
     """The kept samples in the form of another tool, with their images, as a tar archive. Where an image is gone the
     archive ends early."""
     with backend.catalog.session() as session:
-        row = found(session, Manifest, manifest_id)
-        if row.key is None:
-            raise ConflictError(f"Manifest {manifest_id} is {row.state}.", "Wait until it succeeded.")
+        row = _finished(session, manifest_id)
         key, dataset = row.key, row.curation.dataset_id
     samples = pq.read_table(pa.BufferReader(backend.objects.get(f"{key}/{SAMPLES}")))
     files = exported(samples, form, find=partial(images_of, backend, dataset))
     headers = {"content-disposition": f'attachment; filename="{manifest_id}-{form}.tar"'}
     return StreamingResponse(as_tar(files), media_type="application/x-tar", headers=headers)
+
+
+@router.get("/manifests/{manifest_id}/report", response_class=Response)
+def get_report(manifest_id: str, backend: BackendDep) -> Response:
+    """What the manifest says as one HTML file with pictures, to be kept or sent on."""
+    with backend.catalog.session() as session:
+        row = _finished(session, manifest_id)
+        prefix, dataset, name = str(row.key), row.curation.dataset_id, row.curation.dataset.name
+    with tempfile.TemporaryDirectory(dir=backend.settings.data) as folder:
+        for key in backend.objects.list(f"{prefix}/"):
+            (Path(folder) / key.rpartition("/")[2]).write_bytes(backend.objects.get(key))
+        manifest = read_manifest(folder)
+    place = {sample: number for number, sample in enumerate(manifest.samples["sample_id"].to_pylist())}
+
+    def find(sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+        for row, sample in enumerate(sample_ids):
+            yield row, find_image(backend, dataset, place[sample]).read(backend)[0]
+
+    headers = {"content-disposition": f'attachment; filename="report-{manifest_id}.html"'}
+    return Response(report(manifest, name, find=find), media_type="text/html", headers=headers)
+
+
+def _finished(session: Session, manifest_id: str) -> Manifest:
+    row = found(session, Manifest, manifest_id)
+    if row.key is None:
+        raise ConflictError(f"Manifest {manifest_id} is {row.state}.", "Wait until it succeeded.")
+    return row
 
 
 @router.get("/manifests/{manifest_id}/{name}", response_class=Response)
@@ -117,10 +145,7 @@ def download(manifest_id: str, name: str, request: Request, backend: BackendDep)
     if name not in MEDIA_TYPES:
         raise NotFoundError(f"A manifest has no file {name!r}.", f"It has {', '.join(MEDIA_TYPES)}.")
     with backend.catalog.session() as session:
-        row = found(session, Manifest, manifest_id)
-        if row.key is None:
-            raise ConflictError(f"Manifest {manifest_id} is {row.state}.", "Wait until it succeeded.")
-        prefix = row.key
+        prefix = str(_finished(session, manifest_id).key)
     sha256 = _sha256(backend, prefix, name)
     etag = f'"{sha256}"'
     headers = {

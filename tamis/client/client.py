@@ -229,6 +229,18 @@ class Client:
             unpack(answer.iter_bytes(CHUNK), out)
         return out
 
+    def manifest_view(self, manifest: str) -> dict[str, Any]:
+        """What the server says of a manifest."""
+        return self._get(f"/manifests/{manifest}")
+
+    def image(self, dataset: str, sample: int) -> bytes:
+        """A sample's image file; as a PNG where browsers do not show its format."""
+        path = f"/api/v1/datasets/{dataset}/samples/{sample}/image"
+        answer = self._retried(lambda: self._http.get(path))
+        if answer.is_error:
+            _answer(answer)
+        return answer.content
+
     def manifests(self) -> list[dict[str, Any]]:
         return list(self._all("/manifests"))
 

@@ -19,6 +19,7 @@ COMMANDS = {
         "curate:curate": "Curates a data set without a server and writes a manifest.",
         "train:train": "Trains SimCLR on a manifest and reports a probe where labels exist.",
         "train:probe": "Reports a probe of a checkpoint on labelled images.",
+        "report:report": "Writes what a manifest says as one HTML file with pictures.",
         "export:export": "Writes the kept samples of a manifest in the form of another tool.",
         "experiment:experiment": "Trains arms and controls with several seeds, and says what helps and why.",
         "demo:demo": "Runs the whole job on real images: upload, curate, manifest, train.",

@@ -27,6 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "tamis.ingest": {"tamis.sources"},
     "tamis.encoders": {"tamis.ingest"},
     "tamis.exports": {"tamis.ingest"},
+    "tamis.report": {"tamis.curation", "tamis.ingest", "tamis.manifest"},
     "tamis.client": {"tamis.manifest"},
     "migrations": set(),
     "trainer": {"tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.sources"},
@@ -44,12 +45,13 @@ ARROWS: dict[str, set[str]] = {
     },
     "service": {
         *("tamis.curation", "tamis.encoders", "tamis.exports", "tamis.ingest", "tamis.logs", "tamis.manifest"),
-        *("tamis.scan", "tamis.settings", "tamis.sources", "tamis.store"),
+        *("tamis.report", "tamis.scan", "tamis.settings", "tamis.sources", "tamis.store"),
     },
     # Above all else.
     "tamis.commands": {
         *("service", "trainer", "worker.cache", "worker.durable", "worker.local", "tamis.client", "tamis.curation"),
-        *("tamis.encoders", "tamis.exports", "tamis.manifest", "tamis.settings", "tamis.sources", "tamis.store"),
+        *("tamis.encoders", "tamis.exports", "tamis.manifest", "tamis.report", "tamis.settings", "tamis.sources"),
+        "tamis.store",
     },
 }
 # Libraries that only some rooms may know.

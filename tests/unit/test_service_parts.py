@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from service.auth import is_loopback
 from service.cursors import MAX_OFFSET, read_cursor, write_cursor
 from service.dashboard import render
-from service.dashboard.histogram import HEIGHT, WIDTH, draw
 from service.dashboard.session import _local
 from service.dashboard.static_files import FOLDER
 from service.routes.manifests import _range
 from tamis.errors import InputError
+from tamis.report.histogram import HEIGHT, WIDTH, draw
 
 SIZE = 100
 

@@ -1,0 +1,1 @@
+"""What a manifest says, for people: one HTML file that needs nothing else."""
