@@ -33,11 +33,13 @@ REQUEST = {"encoder": "embeddings", "classes": 10, "seed": 3}
 IN_PARTS = """
 import time
 from pathlib import Path
-import tamis.scan.pairs, tamis.scan.cpu, worker.durable.curate, worker.durable.layout
+import tamis.scan.pairs, tamis.scan.cpu, worker.durable.curate, worker.durable.layout, worker.durable.runtime
 
 # What comes after a result would keep a worker from the next one's parts.
 worker.durable.layout.lay_out = lambda place, result: None
 worker.durable.curate.PART_SECONDS = 1e-9
+# Every tile is told, however soon it follows another.
+worker.durable.runtime.REPORT_SECONDS = 0.0
 tamis.scan.pairs.PORTION, tamis.scan.pairs.SAVE_SECONDS = 1, 0.0
 add = tamis.scan.cpu.Scan._add
 
