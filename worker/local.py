@@ -3,7 +3,6 @@
 Typed again after whatever ended it, it goes on where it was; so does another curation of the same images.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -11,13 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from tamis.device import resolve_device
-from tamis.encoders.brought import load_embeddings
+from tamis.encoders.brought import load_embeddings, save_embeddings
 from tamis.encoders.loading import check_network
 from tamis.encoders.names import EncoderName, parse_encoder
-from tamis.errors import ConflictError, InputError, TamisError
+from tamis.errors import ConflictError, TamisError
 from tamis.ingest.shards import ShardRef
 from tamis.manifest import DESCRIPTION, Manifest
 from tamis.progress import Progress, ignored
@@ -30,8 +27,6 @@ from worker.steps.ingest import Stored, read_index, store_source
 from worker.steps.manifest import Treatment, make_manifest
 from worker.steps.place import Place
 from worker.steps.request import Request
-
-NAMED = 5
 
 
 def curate_source(
@@ -63,7 +58,7 @@ def curate_source(
     used, the quarantined files with reasons, the seconds of each stage, and where and how much the cache holds.
 
     encoder: of a form that tamis/encoders/names.py lists. `simclr` trains one on the images and leaves it as encoder.pt
-        beside the manifest; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
+        beside the manifest; `embeddings:FILE` is as of `load_embeddings`.
     architecture to views, classes to neighbours, score, seed: see `Request`. strategy to duplicates: see `Treatment`.
     cache: the folder of what is made on the way, see `open_cache`. force: whether a manifest of something else in `out`
         may be replaced. allow_torchscript: whether a checkpoint may be a program. step: begins a stage of that title.
@@ -84,7 +79,7 @@ def curate_source(
     run = _Run(place, kept, request, _Stages(step))
     with room_in(kept.folder, "--cache"):
         dataset = run.ingested(source)
-        described, embeddings, blends = run.embedded(dataset, source, asked, out)
+        described, embeddings, blends = run.embedded(dataset, asked, out)
         result = run.compared(dataset, embeddings, blends)
         run.stages("manifest", "writing the manifest")
         manifest = make_manifest(place, result.key, dataset, request, described, treatment)
@@ -141,12 +136,10 @@ class _Run:
             return _stored(work())
         return _stored(self.cache.once("ingest", state_of(Path(source)), work, _keys_of_stored))
 
-    def embedded(
-        self, dataset: Stored, source: str | Path, asked: EncoderName, out: Path
-    ) -> tuple[dict[str, Any], str, str | None]:
+    def embedded(self, dataset: Stored, asked: EncoderName, out: Path) -> tuple[dict[str, Any], str, str | None]:
         """What to say of the encoder, and the keys of the embeddings and of the blends."""
         if asked.kind == "embeddings":
-            return *self._brought(dataset, source, Path(asked.file)), None
+            return *self._brought(dataset, Path(asked.file)), None
         place, views = self.place, self.request.views
         if asked.loads:
             key = store_loaded(place, asked, Path, self.stages)
@@ -168,25 +161,24 @@ class _Run:
         blends = embed_blends(place, key, self.request, dataset)
         return describe_encoder(place, asked.label, key, views), embeddings, blends
 
-    def _brought(self, dataset: Stored, source: str | Path, file: Path) -> tuple[dict[str, Any], str]:
-        array = load_embeddings(file)
-        if len(array) != dataset.samples:
-            left_out = read_index(self.place, dataset.quarantine)["name"].to_pylist()
-            listed = ", ".join(left_out[:NAMED]) + "..." * (len(left_out) > NAMED)
-            raise InputError(
-                f"{file} has {len(array)} rows and {source} {dataset.samples} images"
-                + (f"; {len(left_out)} files were left out: {listed}." if left_out else "."),
-                "Give one row an image, in the order of the samples.",
-            )
+    def _brought(self, dataset: Stored, file: Path) -> tuple[dict[str, Any], str]:
+        sample_ids = read_index(self.place, dataset.index, ["sample_id"])["sample_id"]
+        left_out = read_index(self.place, dataset.quarantine, ["name"])["name"].to_pylist()
 
-        def work() -> list[str]:
-            with file.open("rb") as content, self.place.scratch() as folder:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-                np.save(folder / "embeddings.npy", array, allow_pickle=False)
-                return [digest, self.place.put_file("embeddings", folder / "embeddings.npy")]
+        def work() -> dict[str, Any]:
+            array = load_embeddings(file, sample_ids, left_out)
+            with self.place.scratch() as folder:
+                save_embeddings(array, folder / "embeddings.npy")
+                key = self.place.put_file("embeddings", folder / "embeddings.npy")
+            return {"key": key, "dimension": array.shape[1]}
 
-        digest, key = self.cache.once("embeddings", state_of(file), work, lambda made: made[1:])
-        return {"encoder": "embeddings", "encoder_fingerprint": digest, "dimension": int(array.shape[1])}, key
+        made = self.cache.once("embeddings", [state_of(file), dataset.index], work, lambda made: [made["key"]])
+        described = {
+            "encoder": "embeddings",
+            "encoder_fingerprint": Path(made["key"]).stem,
+            "dimension": made["dimension"],
+        }
+        return described, made["key"]
 
     def compared(self, dataset: Stored, embeddings: str, blends: str | None) -> Result:
         """The result: planned, scanned in one part from where an earlier run was, and assembled."""

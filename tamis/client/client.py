@@ -132,7 +132,8 @@ class Client:
         return found
 
     def send_embeddings(self, dataset: str, file: str | Path) -> dict[str, Any]:
-        """Sends an .npy or Parquet file of one row a sample, for curations with `encoder="embeddings"`."""
+        """Sends an .npy or Parquet file of one row a sample, for curations with `encoder="embeddings"`: in the order of
+        the samples, as manifests have it, or named by a column `sample_id` or `path` of the Parquet file."""
         content = Path(file)
 
         def send() -> httpx.Response:

@@ -55,11 +55,12 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
         return Packed(root.name, root.stat().st_size, root, ())
     if not root.is_dir():
         raise InputError(f"{root} does not exist.", "Give a folder of images or an archive.")
-    names = sorted(
+    # In the order in which the folder itself is read.
+    names = [
         path.relative_to(root).as_posix()
-        for path in root.rglob("*")
+        for path in sorted(root.rglob("*"))
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    ]
     if not names:
         raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
     if not follow_links:

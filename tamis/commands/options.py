@@ -125,7 +125,13 @@ class Encoding:
     """From images to embeddings; architecture to steps are of `simclr` alone."""
 
     encoder: Annotated[
-        str, Parameter(help=f"{', '.join(encoder_forms())}. simclr is trained on the images.", metavar="FORM")
+        str,
+        Parameter(
+            help=f"{', '.join(encoder_forms())}. simclr is trained on the images; embeddings are rows in the order of "
+            "sample_id in samples.parquet: folder by folder, each sorted by name. Or a Parquet column sample_id or "
+            "path names them.",
+            metavar="FORM",
+        ),
     ] = "simclr"
     architecture: Network = "auto"
     image_size: ImageSize = "auto"

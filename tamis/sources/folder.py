@@ -1,4 +1,4 @@
-"""A folder on this machine: its files in the order of their relative paths, hidden ones left out."""
+"""A folder on this machine: its files folder by folder, each sorted by name, hidden ones left out."""
 
 import errno
 import os
@@ -91,7 +91,6 @@ def _listing(root: Path, folder: str) -> list[str]:
     descriptor = _descriptor(root / folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(descriptor) as found:
-            # The slash counts in the order of paths: the file "a.png" comes before what is in the folder "a".
             names = [
                 f"{folder}{item.name}{'/' * item.is_dir(follow_symlinks=False)}"
                 for item in found
@@ -99,7 +98,8 @@ def _listing(root: Path, folder: str) -> list[str]:
             ]
     finally:
         os.close(descriptor)
-    return sorted(names, reverse=True)
+    # The slash does not count, as it does not in the order of `Path`s: "cat" comes before "cat-wild".
+    return sorted(names, key=lambda name: name.rstrip("/"), reverse=True)
 
 
 def _target(root: Path, name: str) -> tuple[Path, str]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tamis.encoders.brought import load_embeddings
+from tamis.encoders.brought import load_embeddings, save_embeddings
 from tamis.encoders.encoder import build_encoder, encoder_bytes, fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import embed
@@ -178,6 +178,10 @@ def test_shrinking_averages_and_does_not_pick() -> None:
     assert pixels == pytest.approx(127.5, abs=4)
 
 
+SIX = pa.chunked_array([["cat-wild/0.png", "cat/0.png", "cat/1.png"], ["dog/0.png", "dog/1.png", "dog/é.png"]])
+KINDS = ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "g")
+
+
 def test_embeddings_load_from_npy_and_parquet_whatever_the_suffix(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     np.save(tmp_path / "plain.npy", values)
@@ -191,9 +195,50 @@ def test_embeddings_load_from_npy_and_parquet_whatever_the_suffix(tmp_path: Path
     for name, table in tables.items():
         pq.write_table(table, tmp_path / name, row_group_size=4)
     for name in ("one", *tables):
-        loaded = load_embeddings(tmp_path / name)
+        loaded = load_embeddings(tmp_path / name, SIX)
         assert np.array_equal(loaded, values), name
-    assert isinstance(load_embeddings(tmp_path / "one"), np.memmap)
+    assert isinstance(load_embeddings(tmp_path / "one", SIX), np.memmap)
+
+
+@pytest.mark.parametrize("name", ["sample_id", "path"])
+def test_rows_with_names_come_in_any_order(name: str, tmp_path: Path) -> None:
+    values, order = np.arange(12, dtype=np.float32).reshape(6, 2), [3, 0, 5, 1, 4, 2]
+    names = SIX.take(pa.array(order))
+    for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        table = pa.table({name: names.cast(kind), "a": values[order, 0], "b": values[order, 1]})
+        pq.write_table(table, tmp_path / "e", row_group_size=4)
+        assert np.array_equal(load_embeddings(tmp_path / "e", SIX), values)
+    # A row of a file that is no image is passed over.
+    with_broken = pa.table({name: [*SIX.to_pylist(), "dog/broken.png"], "e": [*map(list, values), [7.0, 7.0]]})
+    pq.write_table(with_broken, tmp_path / "e")
+    assert np.array_equal(load_embeddings(tmp_path / "e", SIX, ["dog/broken.png"]), values)
+
+
+def test_rows_that_are_not_one_a_sample_are_named(tmp_path: Path) -> None:
+    names = ["photos/cat/0.png", "cat/1.png", "cat/1.png", *SIX.to_pylist()[3:5]]
+    pq.write_table(pa.table({"path": names, "e": [[1.0, 2.0]] * 5}), tmp_path / "e")
+    with pytest.raises(InputError) as refused:
+        load_embeddings(tmp_path / "e", SIX)
+    assert "3 images have no row: cat-wild/0.png, cat/0.png, dog/é.png;" in refused.value.message
+    assert "1 rows name no image: photos/cat/0.png;" in refused.value.message
+    assert "1 images have several rows: cat/1.png" in refused.value.message
+    np.save(tmp_path / "e.npy", np.ones((7, 2)))
+    with pytest.raises(
+        InputError, match=r"7 rows for 6 images; left out, with no row, 1 files: 3\.png.*order.*sample_id"
+    ):
+        load_embeddings(tmp_path / "e.npy", SIX, ["3.png"])
+
+
+@pytest.mark.parametrize(("scale", "kind"), [(1.0, "<f2"), (1 / 3, "<f4"), (1e6, "<f4"), (1e300, "<f8")])
+def test_the_same_numbers_are_kept_as_the_same_bytes(scale: float, kind: str, tmp_path: Path) -> None:
+    values = (np.arange(6000, dtype=np.float64).reshape(3000, 2) % 1000 * scale).astype(kind)
+    for fitting in KINDS[KINDS.index(kind) :]:
+        for array in (values.astype(fitting), np.asfortranarray(values.astype(fitting))):
+            save_embeddings(array, tmp_path / "e.npy")
+            expected = io.BytesIO()
+            np.save(expected, values)
+            assert np.array_equal(np.load(tmp_path / "e.npy"), values)
+            assert (tmp_path / "e.npy").read_bytes() == expected.getvalue(), fitting
 
 
 def written(value: Any) -> Callable[[Path], object]:
@@ -233,4 +278,4 @@ def npy(array: Any) -> bytes:
 def test_files_that_hold_no_embeddings_are_refused(content: Any, tmp_path: Path) -> None:
     written(content)(tmp_path / "file")
     with pytest.raises(InputError, match="file"):
-        load_embeddings(tmp_path / "file")
+        load_embeddings(tmp_path / "file", SIX)

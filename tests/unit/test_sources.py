@@ -33,6 +33,7 @@ from layouts import (
     zip_bytes,
 )
 
+from tamis.client.packing import pack
 from tamis.errors import InputError
 from tamis.ingest.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
@@ -158,10 +159,21 @@ def test_a_lone_idx_file_of_the_wrong_length_is_an_error(content: bytes) -> None
         list(upload(gzip.compress(content)))
 
 
-def test_folders_are_read_in_the_order_of_whole_paths(tmp_path: Path) -> None:
-    names = ["a/b.png", "a.png", "a-b/c.png", "a/b/c.png", "B.png", "a0.png"]
-    source = open_source(write(tmp_path, dict.fromkeys(names, png())))
-    assert list(kept(source)) == sorted(names)
+def test_folders_are_read_packed_and_sorted_in_one_order(tmp_path: Path) -> None:
+    names = ["a/b.png", "a.png", "a-b/c.png", "a/b/c.png", "B.png", "a0.png", "a b/c.png", "a.b/c.png"]
+    folder = write(tmp_path, dict.fromkeys(names, png()))
+    in_order = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
+    assert in_order[:4] == ["B.png", "a/b/c.png", "a/b.png", "a b/c.png"]
+    assert list(kept(open_source(folder))) == in_order
+    assert [info.name for _, info in pack(folder).members] == in_order
+
+
+def test_classes_come_in_the_order_of_torchvision(tmp_path: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    folder = write(tmp_path, {f"{label}/{n}.png": png() for label in ("cat-wild", "cat", "cat+", "dog") for n in (0, 1)})
+    in_order = [Path(path).relative_to(folder).as_posix() for path, _ in ImageFolder(folder).samples]
+    assert list(kept(open_source(folder))) == in_order
 
 
 def test_archives_are_read_in_their_own_order() -> None:
