@@ -40,19 +40,19 @@ HINT = "Ingest the data set again."
 
 @dataclass(frozen=True)
 class ImageSet:
-    """pixels: (N, 3, S, S) uint8, an array or a memory map. sample_ids: N, in the same order."""
+    """pixels: (N, 3, S, S) uint8, an array or a memory map. sha256: N, of the files that they were decoded from."""
 
     pixels: Pixels
-    sample_ids: tuple[str, ...]
+    sha256: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.sample_ids)
+        return len(self.sha256)
 
     @classmethod
     def from_shards(
         cls,
         shards: Iterable[tuple[Sequence[str], Pixels]],
-        count: int,
+        sha256: Sequence[str],
         size: int,
         folder: Path,
         *,
@@ -60,21 +60,20 @@ class ImageSet:
     ) -> "ImageSet":
         """All images of a data set's decoded shards, in order.
 
-        shards: as of `decode_shard`. count: the number of images in all shards. size: S, the pixels of a side. folder:
+        shards: as of `decode_shard`. sha256: of the N images in all shards. size: S, the pixels of a side. folder:
         where pixels beyond memory_limit bytes go, in a file that vanishes with the ImageSet.
         Raises InputError when the shards hold another number of images.
         """
-        pixels = _buffer(count, size, folder, memory_limit)
-        sample_ids: list[str] = []
+        pixels = _buffer(len(sha256), size, folder, memory_limit)
+        count = 0
         for names, decoded in shards:
-            first = len(sample_ids)
-            sample_ids += names
-            if len(sample_ids) > count:
+            first, count = count, count + len(names)
+            if count > len(sha256):
                 break
-            pixels[first : len(sample_ids)] = decoded
-        if len(sample_ids) != count:
-            raise InputError(f"The shards do not hold {count} images.", HINT)
-        return cls(pixels, tuple(sample_ids))
+            pixels[first:count] = decoded
+        if count != len(sha256):
+            raise InputError(f"The shards do not hold {len(sha256)} images.", HINT)
+        return cls(pixels, tuple(sha256))
 
     @classmethod
     def from_manifest(
@@ -106,9 +105,10 @@ class ImageSet:
             found = _located(table["uri"].to_pylist())
             hint = "Name the folder or archive the manifest was made of with --images."
         pixels = _buffer(len(sample_ids), size, folder, memory_limit)
-        seen, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
+        sha256 = table["sha256"].to_pylist()
+        seen, altered = _fill(pixels, found, sha256, progress)
         _complain(sample_ids, np.flatnonzero(~seen).tolist(), altered, hint)
-        return cls(pixels, tuple(sample_ids))
+        return cls(pixels, tuple(sha256))
 
 
 def decode_shard(content: bytes | Path, size: int, progress: Progress | None = None) -> tuple[list[str], Pixels]:

@@ -152,7 +152,7 @@ def _settings_hash(
     flags: Flags | None,
 ) -> str:
     treated = None if flags is None else flags.digest()
-    digest = hashlib.sha256(json.dumps([asdict(spec), asdict(recipe), total, images.sample_ids, treated]).encode())
+    digest = hashlib.sha256(json.dumps([asdict(spec), asdict(recipe), total, images.sha256, treated]).encode())
     for array in (kept, weights):
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -221,7 +221,7 @@ def test_features_altered_or_missing_are_told(manifest: Manifest, tmp_path: Path
 
 def test_every_source_changes_the_training(manifest: Manifest) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 16, 16), np.uint8)
-    images = ImageSet(pixels, tuple(manifest.samples["sample_id"].to_pylist()))
+    images = ImageSet(pixels, tuple(manifest.samples["sha256"].to_pylist()))
     spec, recipe = EncoderSpec("small", 16), Recipe(steps=3, batch_size=32)
     sources: list[Any] = [None, Chance(1.0, 0.0, 0.5)]
     sources += [manifest_flags(manifest, source) for source in ("curated", "listed", "online")]

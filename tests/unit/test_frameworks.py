@@ -109,6 +109,6 @@ def test_a_cut_training_ends_in_the_same_bits(
 def test_a_vision_transformer_is_trained_at_the_size_that_is_asked_for(images: ImageSet) -> None:
     pytest.importorskip("timm")
     spec = EncoderSpec("timm:vit_tiny_patch16_224", 32)
-    larger = ImageSet(images.pixels.repeat(2, axis=2).repeat(2, axis=3), images.sample_ids)
+    larger = ImageSet(images.pixels.repeat(2, axis=2).repeat(2, axis=3), images.sha256)
     encoder = train_encoder(larger, spec, Recipe(steps=1, batch_size=8), device="cpu")
     assert encoder.dimension == 192

@@ -33,7 +33,7 @@ from layouts import (
     zip_bytes,
 )
 
-from tamis.client.packing import pack
+from tamis.client import packing
 from tamis.errors import InputError
 from tamis.ingest.images import decode
 from tamis.sources import RawSample, Refused, Source, open_source
@@ -165,13 +165,15 @@ def test_folders_are_read_packed_and_sorted_in_one_order(tmp_path: Path) -> None
     in_order = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     assert in_order[:4] == ["B.png", "a/b/c.png", "a/b.png", "a b/c.png"]
     assert list(kept(open_source(folder))) == in_order
-    assert [info.name for _, info in pack(folder).members] == in_order
+    assert [info.name for _, info in packing.pack(folder).members] == in_order
 
 
 def test_classes_come_in_the_order_of_torchvision(tmp_path: Path) -> None:
     from torchvision.datasets import ImageFolder
 
-    folder = write(tmp_path, {f"{label}/{n}.png": png() for label in ("cat-wild", "cat", "cat+", "dog") for n in (0, 1)})
+    folder = write(
+        tmp_path, {f"{label}/{n}.png": png() for label in ("cat-wild", "cat", "cat+", "dog") for n in (0, 1)}
+    )
     in_order = [Path(path).relative_to(folder).as_posix() for path, _ in ImageFolder(folder).samples]
     assert list(kept(open_source(folder))) == in_order
 

@@ -127,7 +127,7 @@ def test_four_samples_are_enough_and_three_are_not() -> None:
 def test_dropped_samples_leave_no_trace() -> None:
     images = noise(24)
     keep = np.arange(24) % 3 > 0
-    blackened = ImageSet(images.pixels * keep[:, None, None, None], images.sample_ids)
+    blackened = ImageSet(images.pixels * keep[:, None, None, None], images.sha256)
     recipe = Recipe(epochs=4, batch_size=8)
     kept = [train_encoder(each, SPEC, recipe, keep=keep) for each in (images, blackened)]
     assert fingerprint(kept[0]) == fingerprint(kept[1]) != fingerprint(train_encoder(images, SPEC, recipe))

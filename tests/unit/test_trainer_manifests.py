@@ -94,8 +94,8 @@ def test_images_are_found_in_their_source_by_their_uris_and_in_shards(
     source: Path, stored: tuple[pa.Table, dict[str, bytes], list[str]], tmp_path: Path
 ) -> None:
     index, objects, keys = stored
-    expected = ImageSet.from_shards((decode_shard(objects[key], 16) for key in keys), DIGITS, 16, tmp_path)
-    assert expected.sample_ids == tuple(index["sample_id"].to_pylist())
+    sha256 = index["sha256"].to_pylist()
+    expected = ImageSet.from_shards((decode_shard(objects[key], 16) for key in keys), sha256, 16, tmp_path)
     manifest = manifest_of(index)
     in_shards = manifest_of(index, [f"tamis:{keys[0]}#{row}" for row in range(DIGITS)])
     for found in (
@@ -105,7 +105,7 @@ def test_images_are_found_in_their_source_by_their_uris_and_in_shards(
         ImageSet.from_manifest(manifest, 16, tmp_path, memory_limit=1000),
     ):
         assert np.array_equal(found.pixels, expected.pixels)
-        assert found.sample_ids == expected.sample_ids
+        assert found.sha256 == tuple(sha256)
     assert isinstance(found.pixels, np.memmap)
     assert list(tmp_path.iterdir()) == []
 
@@ -142,7 +142,7 @@ def test_images_are_found_in_every_file_that_holds_many(tmp_path: Path) -> None:
         index = ingest(open_source(source), lambda key, content: None).index
         for given in ({}, {"images": source}):
             found = ImageSet.from_manifest(manifest_of(index), 8, tmp_path, **given)
-            assert list(found.sample_ids) == index["sample_id"].to_pylist()
+            assert list(found.sha256) == index["sha256"].to_pylist()
 
 
 def test_missing_and_altered_images_are_named(
@@ -167,7 +167,7 @@ def test_undecodable_samples_of_a_manifest_are_left_out(
     reasons = ["undecodable" if row == 3 else "kept" for row in range(DIGITS)]
     found = ImageSet.from_manifest(manifest_of(index, reason=reasons), 16, tmp_path)
     assert len(found) == DIGITS - 1
-    assert index["sample_id"][3].as_py() not in found.sample_ids
+    assert index["sha256"][3].as_py() not in found.sha256
 
 
 def test_pairs_of_unknown_samples_are_refused_and_neutral_ones_cost_nothing(
@@ -225,3 +225,31 @@ def test_a_manifest_of_embeddings_alone_cannot_be_trained_on(
     manifest = manifest_of(stored[0], width=nothing, height=nothing).write(tmp_path / "manifest")
     with pytest.raises(InputError, match="Curate from the images"):
         train_manifest(manifest, tmp_path / "out")
+
+
+def test_a_checkpoint_of_other_images_of_the_same_names_is_passed_over(tmp_path: Path) -> None:
+    """As all IDX and CIFAR sets name their images alike."""
+
+    class EndedError(Exception):
+        pass
+
+    def end(done: int, total: int) -> None:
+        if done == 12:
+            raise EndedError
+
+    folders = []
+    for name, first in (("one", 0), ("other", 20)):
+        files = {f"{number}.png": png(first + number) for number in range(20)}
+        index = ingest(open_source(write(tmp_path / name, files)), lambda key, content: None).index
+        folders.append(manifest_of(index).write(tmp_path / f"{name}.manifest"))
+    recipe = Recipe(steps=20, batch_size=8)
+    with pytest.raises(EndedError):
+        train_manifest(folders[0], tmp_path / "run", recipe, baseline=True, progress=end)
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    steps: list[int] = []
+    again = train_manifest(
+        folders[1], tmp_path / "run", recipe, baseline=True, progress=lambda done, _: steps.append(done)
+    )
+    assert steps[0] == 1
+    fresh = train_manifest(folders[1], tmp_path / "fresh", recipe, baseline=True)
+    assert again.encoder_fingerprint == fresh.encoder_fingerprint

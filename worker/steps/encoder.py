@@ -17,7 +17,7 @@ from tamis.progress import counted_from
 from trainer.data import ImageSet
 from trainer.recipe import Recipe
 from trainer.training import train_encoder
-from worker.steps.ingest import Stored, image_sizes
+from worker.steps.ingest import Stored, image_sizes, read_index
 from worker.steps.pixels import decoded
 from worker.steps.place import Objects, Place, Stage
 from worker.steps.request import Request
@@ -71,7 +71,8 @@ def store_trained(place: Place, dataset: Stored, request: Request, checkpoint: s
         decoding = stage("decode", "decoding images for training")
         count = dataset.samples
         shards = (decoded(place, each, spec, counted_from(each.first, count, decoding)) for each in dataset.shards)
-        images = ImageSet.from_shards(shards, count, spec.image_size, folder)
+        sha256 = read_index(place, dataset.index, ["sha256"])["sha256"].to_pylist()
+        images = ImageSet.from_shards(shards, sha256, spec.image_size, folder)
         encoder = train_encoder(
             images,
             spec,
