@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from scipy.spatial import cKDTree
 
+from tamis.curation.space import leading_directions
 from tamis.errors import InputError
 from tamis.scan.rows import Rows
 
@@ -110,8 +111,7 @@ def _with_a_neighbour(rows: Rows, reach: float) -> npt.NDArray[np.int64]:
     """Samples that have another one within `reach` in the leading directions, ascending. Projected, two samples are
     never further apart than they are, so all that have one within reach in full are among these."""
     scout = rows.unit(np.linspace(0, len(rows) - 1, min(len(rows), _SCOUT)).astype(np.int64)).to(torch.float64)
-    _, directions = torch.linalg.eigh((scout - scout.mean(dim=0)).T @ (scout - scout.mean(dim=0)))
-    leading = directions[:, -_DIRECTIONS:].to(torch.float32)
+    leading = leading_directions(scout - scout.mean(dim=0), _DIRECTIONS)[1].to(torch.float32)
     tree = cKDTree(torch.cat([rows.unit(part) @ leading for part in rows.blocks()]).numpy())
     found = []
     for start in range(0, len(rows), _AT_ONCE):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import normalize
 
-from tamis.curation.space import COMPONENTS, COVARIANCE_SAMPLE, sampled
+from tamis.curation.space import COMPONENTS, COVARIANCE_SAMPLE, leading_directions, sampled
 from tamis.scan.rows import Rows
 
 # Of so many samples all pairs tell the percentiles: 8 million.
@@ -24,8 +24,7 @@ def band_features(rows: Rows, seed: int) -> npt.NDArray[np.float16]:
     the rows themselves, so their mean is not taken away.
     """
     sample = rows.unit(sampled(len(rows), COVARIANCE_SAMPLE, np.random.default_rng((seed, 0)))).double()
-    _, directions = torch.linalg.eigh(sample.T @ sample)
-    leading = directions[:, -COMPONENTS:].float()
+    leading = leading_directions(sample, COMPONENTS)[1].float()
     features = np.empty((len(rows), leading.shape[1]), np.float16)
     for part in rows.blocks():
         features[part] = normalize(rows.unit(part) @ leading).half().numpy()
