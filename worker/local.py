@@ -79,6 +79,8 @@ def curate_source(
     run = _Run(place, kept, request, _Stages(step))
     with room_in(kept.folder, "--cache"):
         dataset = run.ingested(source)
+        if not force and _description_in(out).get("dataset", dataset.fingerprint) != dataset.fingerprint:
+            raise _in_the_way(out)
         described, embeddings, blends = run.embedded(dataset, asked, out)
         result = run.compared(dataset, embeddings, blends)
         run.stages("manifest", "writing the manifest")
@@ -225,18 +227,23 @@ def _prepare(out: Path, request: Request, treatment: Treatment, force: bool) -> 
         raise TamisError(f"{out} cannot be written: {error.strerror}.", "Choose another folder with -o.") from error
     if force or not (out / DESCRIPTION).is_file():
         return
-    try:
-        there = json.loads((out / DESCRIPTION).read_text())
-        same = (
-            there["request"] == request.as_json()
-            and there["strategy"] == treatment.strategy
-            and treatment.fraction in ("auto", there["fraction"])
-            and there["duplicates"]["dropped"] == treatment.duplicates
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
+    there = _description_in(out)
+    same = (
+        there.get("request") == request.as_json()
+        and there.get("strategy") == treatment.strategy
+        and treatment.fraction in ("auto", there.get("fraction"))
+        and there.get("duplicates", {}).get("dropped") == treatment.duplicates
+    )
     if not same:
         raise _in_the_way(out)
+
+
+def _description_in(out: Path) -> dict[str, Any]:
+    """Of the manifest that is there; empty where there is none that can be read."""
+    try:
+        return dict(json.loads((out / DESCRIPTION).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _write(manifest: Manifest, out: Path, force: bool) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tamis.arrays import write_npy
 from tamis.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -67,13 +68,10 @@ def save_embeddings(array: Floats, file: Path) -> None:
     bytes, whatever type and order of bytes they came in. A part of the array is in memory at once.
     """
     parts = [slice(start, start + BLOCK) for start in range(0, len(array), BLOCK)]
+    kinds = ("<f2", "<f4")
     with np.errstate(over="ignore"):
-        kinds = ("<f2", "<f4")
         exact = (kind for kind in kinds if all(np.array_equal(array[part], array[part].astype(kind)) for part in parts))
-        written = np.lib.format.open_memmap(file, "w+", next(exact, "<f8"), array.shape)
-        for part in parts:
-            written[part] = array[part]
-    written.flush()
+        write_npy(file, next(exact, "<f8"), array.shape, (array[part] for part in parts))
 
 
 def _rows_of(
