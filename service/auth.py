@@ -132,8 +132,8 @@ def refuse_other_sites(request: Request) -> None:
     if origin.partition("://")[2] not in filter(None, own):
         raise HTTPException(
             HTTPStatus.FORBIDDEN,
-            f"Requests from pages of {origin} are refused. Open the dashboard of this server. If you did, a proxy before "
-            "it changes the Host header: have it pass the browser's on, in nginx by `proxy_set_header Host $http_host;`.",
+            f"Requests from pages of {origin} are refused. Open this server's dashboard. If you did, a proxy changes "
+            "the Host header: have it keep the browser's, in nginx by `proxy_set_header Host $http_host;`.",
         )
 
 

@@ -468,3 +468,19 @@ def test_the_band_share_is_half_open() -> None:
     below = cumulative(np.array([[1, 2, 3, 4]], np.uint16))
     edges = np.array([-1.0, 0.0, 0.25, 0.5, 1.0])
     assert band_share(below, edges, 0.0, 0.5)[0] == np.float32(0.5)
+
+
+def test_names_of_more_bytes_than_a_chunk_holds_come_in_several(
+    curation: tamis.Curation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of two million images with 64 partners each: Arrow's strings hold 2 GiB in one piece."""
+    whole = curation.select("margin")
+    monkeypatch.setattr("tamis.curation.selection.CHUNK", 100)
+    parted = curation.select("margin")
+    assert (whole.pairs["a"].num_chunks, parted.pairs["a"].num_chunks > 2) == (1, True)
+    assert parted.pairs.equals(whole.pairs)
+    assert parted.files() == whole.files()
+    # Where nothing is kept, no pair is listed.
+    assert (
+        curation.select("margin", decisions=dict.fromkeys(range(len(curation.difficulty)), False)).pairs.num_rows == 0
+    )
