@@ -477,7 +477,7 @@ def test_names_of_more_bytes_than_a_chunk_holds_come_in_several(
     whole = curation.select("margin")
     monkeypatch.setattr("tamis.curation.selection.CHUNK", 100)
     parted = curation.select("margin")
-    assert (whole.pairs["a"].num_chunks, parted.pairs["a"].num_chunks > 2) == (1, True)
+    assert parted.pairs["a"].num_chunks > whole.pairs["a"].num_chunks
     assert parted.pairs.equals(whole.pairs)
     assert parted.files() == whole.files()
     # Where nothing is kept, no pair is listed.
