@@ -118,13 +118,22 @@ def scope_needed(method: str, path: str) -> Scope:
 
 
 def refuse_other_sites(request: Request) -> None:
-    """Refuses state changes sent by a page of another site, which a browser would send even to a loopback address."""
+    """Refuses state changes sent by a page of another site, which a browser would send even to a loopback address.
+
+    A page of this site is one of the host that was asked for. A proxy before a server with keys may tell that host by
+    X-Forwarded-Host, which no page of another site can send along: the browser would ask this server first.
+    """
     origin = request.headers.get("origin")
     if request.method in READING or origin is None:
         return
-    if origin.partition("://")[2] != request.headers.get("host", ""):
+    own = [request.headers.get("host", "")]
+    if request.app.state.require_key:
+        own.append(request.headers.get("x-forwarded-host", "").partition(",")[0].strip())
+    if origin.partition("://")[2] not in filter(None, own):
         raise HTTPException(
-            HTTPStatus.FORBIDDEN, f"Requests from pages of {origin} are refused. Open the dashboard of this server."
+            HTTPStatus.FORBIDDEN,
+            f"Requests from pages of {origin} are refused. Open this server's dashboard. If you did, a proxy changes "
+            "the Host header: have it keep the browser's, in nginx by `proxy_set_header Host $http_host;`.",
         )
 
 
@@ -146,7 +155,8 @@ class LoopbackHosts:
             HTTPStatus.BAD_REQUEST,
             "unknown-host",
             "This server answers only to localhost.",
-            "Open it as http://localhost:PORT, or serve with --host and API keys.",
+            "Open it as http://localhost:PORT. Behind a proxy, or under another name, serve with --keys or --host, "
+            "which ask for API keys.",
         )
         await answer(scope, receive, send)
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.auth import is_loopback
@@ -28,24 +29,26 @@ RESTART_SECONDS = (1, 2, 5, 10, 30)
 HEALTHY_SECONDS = 60
 
 
-def serve(settings: Settings, *, host: str, port: int, with_worker: bool = True, reload: bool = False) -> None:
-    """Serves until SIGTERM or SIGINT."""
+def serve(
+    settings: Settings, *, host: str, port: int, with_worker: bool = True, keys: bool = False, reload: bool = False
+) -> None:
+    """Serves until SIGTERM or SIGINT. keys: whether API keys are asked for on a loopback address too."""
     if with_worker:
         settings.require_device()
     log_to_stderr()
     settings.data.mkdir(parents=True, exist_ok=True)
     if reload:
-        if not is_loopback(host):
+        if keys or not is_loopback(host):
             raise SettingsError("--reload asks for no API key.", "Use it with a loopback --host only.")
         os.environ["TAMIS_DATA"] = str(settings.data)
         uvicorn.run("service.main:development_app", factory=True, host=host, port=port, reload=True)
         return
-    with _locked(settings.data) if with_worker else nullcontext():
-        _serve(settings, host, port, Supervisor(settings) if with_worker else None)
+    with _locked(settings.data, f"{host}:{port}") if with_worker else nullcontext():
+        app = create_app(settings, require_key=keys or not is_loopback(host))
+        _serve(app, settings, host, port, Supervisor(settings) if with_worker else None)
 
 
-def _serve(settings: Settings, host: str, port: int, supervisor: "Supervisor | None") -> None:
-    app = create_app(settings, require_key=not is_loopback(host))
+def _serve(app: FastAPI, settings: Settings, host: str, port: int, supervisor: "Supervisor | None") -> None:
     listener = _listen(host, port)
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}"
     server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5), app.state)
@@ -60,16 +63,20 @@ def _serve(settings: Settings, host: str, port: int, supervisor: "Supervisor | N
 
 
 @contextmanager
-def _locked(data: Path) -> Iterator[None]:
+def _locked(data: Path, address: str) -> Iterator[None]:
     """Keeps a second server from starting a worker of the same id: each would take the other's jobs over, for ever."""
-    with (data / "serve.lock").open("a") as file:
+    with (data / "serve.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.seek(0)
             raise SettingsError(
-                f"Another `tamis serve` works in {data.resolve()}.",
+                f"Another `tamis serve` works in {data.resolve()}: {file.read()}.",
                 "Stop it, or start this one with --no-worker or another --data.",
             ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, at {address}")
+        file.flush()
         yield
 
 

@@ -67,13 +67,13 @@ def manifest_pairs(manifest: Manifest, sample_ids: Sequence[str]) -> DifficultPa
             "The manifest holds margins or temperatures that are not finite, or temperatures that are not positive.",
             "Write the manifest again.",
         )
-    changing = np.flatnonzero((margin != 0) | (temperature != 1))
-    if len(changing) == 0:
+    changing = (margin != 0) | (temperature != 1)
+    if not changing.any():
         return None
     number = {name: index for index, name in enumerate(sample_ids)}
     try:
         a, b = (
-            np.array([number[name] for name in manifest.pairs[side].take(changing).to_pylist()], np.int64)
+            np.array([number[name] for name in manifest.pairs[side].filter(changing).to_pylist()], np.int64)
             for side in ("a", "b")
         )
     except KeyError as error:

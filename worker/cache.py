@@ -131,12 +131,16 @@ def open_cache(folder: Path | None = None) -> Cache:
 
 @contextmanager
 def room_in(folder: Path, option: str) -> Iterator[None]:
-    """Writes to the folder that another can be named for: without room, raises TamisError that says where and how."""
+    """Writes to the folder that another can be named for: without room, raises TamisError that says where and how.
+
+    An error that names another folder, as one of TMPDIR, stays as it is.
+    """
     try:
         yield
     except OSError as error:
+        here = str(error.filename or folder).startswith(str(folder))
         # NumPy's errors have no number.
-        if error.errno in NO_ROOM or "requested and" in str(error):
+        if here and (error.errno in NO_ROOM or "requested and" in str(error)):
             raise TamisError(
                 f"There is no room for what is to be written to {folder}: {error.strerror or error}.",
                 f"Free some space, or name another folder with {option}; what is finished is kept.",

@@ -61,7 +61,7 @@ def curate_source(
     used, the quarantined files with reasons, the seconds of each stage, and where and how much the cache holds.
 
     encoder: of a form that tamis/encoders/names.py lists. `simclr` trains one on the images and leaves it as encoder.pt
-        beside the manifest; `embeddings:FILE` holds one row a stored sample (.npy or Parquet).
+        beside the manifest; `embeddings:FILE` is as of `load_embeddings`.
     architecture to views, classes to neighbours, score, seed: see `Request`. strategy to duplicates: see `Treatment`.
     cache: the folder of what is made on the way, see `open_cache`. force: whether a manifest of something else in `out`
         may be replaced. allow_torchscript: whether a checkpoint may be a program. step: begins a stage of that title.
@@ -82,7 +82,9 @@ def curate_source(
     run = _Run(place, kept, request, _Stages(step))
     with room_in(kept.folder, "--cache"):
         dataset = run.ingested(source)
-        described, embeddings, blends = run.embedded(dataset, source, asked, out)
+        if not force and _description_in(out).get("dataset", dataset.fingerprint) != dataset.fingerprint:
+            raise _in_the_way(out)
+        described, embeddings, blends = run.embedded(dataset, asked, out)
         result = run.compared(dataset, embeddings, blends)
         run.stages("manifest", "writing the manifest")
         manifest = make_manifest(place, result.key, dataset, request, described, treatment)
@@ -139,9 +141,7 @@ class _Run:
             return _stored(work())
         return _stored(self.cache.once("ingest", state_of(Path(source)), work, _keys_of_stored))
 
-    def embedded(
-        self, dataset: Stored, source: str | Path, asked: EncoderName, out: Path
-    ) -> tuple[dict[str, Any], str, str | None]:
+    def embedded(self, dataset: Stored, asked: EncoderName, out: Path) -> tuple[dict[str, Any], str, str | None]:
         """What to say of the encoder, and the keys of the embeddings and of the blends."""
         if asked.kind == "embeddings":
             return *self._brought(dataset, Path(asked.file)), None
@@ -232,18 +232,23 @@ def _prepare(out: Path, request: Request, treatment: Treatment, force: bool) -> 
         raise TamisError(f"{out} cannot be written: {error.strerror}.", "Choose another folder with -o.") from error
     if force or not (out / DESCRIPTION).is_file():
         return
-    try:
-        there = json.loads((out / DESCRIPTION).read_text())
-        same = (
-            there["request"] == request.as_json()
-            and there["strategy"] == treatment.strategy
-            and treatment.fraction in ("auto", there["fraction"])
-            and there["duplicates"]["dropped"] == treatment.duplicates
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
+    there = _description_in(out)
+    same = (
+        there.get("request") == request.as_json()
+        and there.get("strategy") == treatment.strategy
+        and treatment.fraction in ("auto", there.get("fraction"))
+        and there.get("duplicates", {}).get("dropped") == treatment.duplicates
+    )
     if not same:
         raise _in_the_way(out)
+
+
+def _description_in(out: Path) -> dict[str, Any]:
+    """Of the manifest that is there; empty where there is none that can be read."""
+    try:
+        return dict(json.loads((out / DESCRIPTION).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _write(manifest: Manifest, out: Path, force: bool) -> None:

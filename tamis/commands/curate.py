@@ -42,7 +42,7 @@ def curate(
     for part in (encoding, difficulty, treatment):
         part.judge()
     check_source(source)
-    check_out(out)
+    check_out(out, source)
     from worker.cache import default_folder
 
     plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out}."

@@ -89,10 +89,12 @@ def experiment(
     for given in (source, test):
         if given is not None:
             check_source(given)
-    check_out(out)
+    check_out(out, source)
     kept = f"The runs in {out} are kept: typed again, it goes on from there."
     words = f"Curating {source}, then {len(plan)} arms with {seeds} seeds each, all in equally many steps, to {out}."
-    with told(words, quiet=quiet, kept=kept, quicker=_quicker) as step:
+    from worker.cache import room_in
+
+    with told(words, quiet=quiet, kept=kept, quicker=_quicker) as step, room_in(out, "-o"):
         check_gpu(device)
         from trainer.labelled import check_labels
         from trainer.mixed import mixed_table

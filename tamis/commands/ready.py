@@ -12,8 +12,10 @@ def check_source(source: str) -> None:
         raise InputError(f"There is no {source}.", "Give a folder or archive of images.")
 
 
-def check_out(out: Path) -> None:
-    """Raises InputError for a folder that cannot be made or written into."""
+def check_out(out: Path, source: str | None = None) -> None:
+    """Raises InputError for a folder that cannot be made or written into, and for one in the folder of the source."""
+    if source is not None and Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(f"{out} is in {source}, and nothing is written there.", "Choose another folder with -o.")
     there = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not there.is_dir():
         raise InputError(f"{out} cannot be made: {there} is no folder.", "Choose another one with -o.")

@@ -62,7 +62,7 @@ def upload(
     treatment.judge()
     check_source(source)
     if out is not None:
-        check_out(out)
+        check_out(out, source)
     with server.client() as client:
         kept = "What has arrived there is kept: typed again, it goes on from there."
         with steps(f"Sending {source} to {server.server}.", quiet=quiet, kept=kept) as step:

@@ -20,12 +20,13 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, Parameter(help="0 takes a free one.", validator=number(0, 65535))] = 8080,
     no_worker: Annotated[bool, flag("Leave the jobs to `tamis worker`.")] = False,
+    keys: Annotated[bool, flag("Ask for API keys on loopback too, as behind a proxy on this machine.")] = False,
     data: Data = None,
     reload: Annotated[bool, flag("Restart when the code changes, for development.")] = False,
 ) -> Result:
     from service.main import serve as serve_until_ended
 
-    serve_until_ended(settings_at(data), host=host, port=port, with_worker=not no_worker, reload=reload)
+    serve_until_ended(settings_at(data), host=host, port=port, with_worker=not no_worker, keys=keys, reload=reload)
     return None
 
 

@@ -38,7 +38,9 @@ def train(
     arm = "on all its images alike" if training.baseline else "as it says"
     plan = f"Training on {manifest}, {arm}, then a probe; all goes to {out}."
     kept = f"The checkpoint in {out} is kept: typed again, it goes on from there."
-    with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step:
+    from worker.cache import room_in
+
+    with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step, room_in(out, "-o"):
         check_gpu(device)
         from trainer.run import train_manifest
 

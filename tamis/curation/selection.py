@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tamis.curation.asked import REMOVING
 from tamis.curation.difficulty import most_difficult
@@ -21,6 +22,8 @@ SampleTable: TypeAlias = pa.Table
 # kinds of clothes and on 62 kinds of glyphs, over the best of several temperatures for all pairs; a factor of 0.7 gains
 # less. A margin of 0.2 changes little: 0.8 points of the neighbours on glyphs and none of the probe.
 MARGIN, TEMPERATURE = 0.2, 0.5
+# Bytes of strings in one chunk, whose places there are 32-bit integers.
+CHUNK = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +129,22 @@ def _treated(names: pa.ChunkedArray, pairs: pa.Table, band: Band | None) -> pa.T
     margin, temperature = (0.0, 1.0) if band is None else (band.margin, band.temperature)
     return pa.table(
         {
-            "a": names.take(pairs["a"]),
-            "b": names.take(pairs["b"]),
+            "a": _named(names, pairs["a"]),
+            "b": _named(names, pairs["b"]),
             "similarity": pairs["similarity"],
             "in_band": in_band,
             "margin": np.where(in_band, margin, 0.0).astype(np.float32),
             "temperature": np.where(in_band, temperature, 1.0).astype(np.float32),
         }
     ).cast(PAIRS_SCHEMA)
+
+
+def _named(names: pa.ChunkedArray, numbers: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The names of the numbered samples, in chunks of strings that Arrow can hold: names repeat, and come to more."""
+    longest = pc.max(pc.binary_length(names)).as_py()
+    step = max(1, CHUNK // max(1, longest))
+    parts = (names.take(numbers.slice(start, step)) for start in range(0, len(numbers), step))
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string())
 
 
 def _described(band: Band) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tamis.arrays import mapped
 from tamis.errors import SettingsError
 
 DEFAULT_BUDGET = 2**30
@@ -33,4 +34,4 @@ class Arrays:
             self._left -= size
             return np.zeros(shape, dtype)
         file = tempfile.TemporaryFile(prefix="tamis-")  # noqa: SIM115  the array keeps it open
-        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
+        return np.asarray(mapped(file, tempfile.gettempdir(), dtype, shape))

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import socket
 import sqlite3
 import tempfile
 import time
@@ -136,7 +137,8 @@ def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
         await_line(log, r"Tamis serves (\S+),", first)
         with tamis_process("serve", "--port", "0", "--data", str(data), data=data) as (second, refused):
             assert second.wait(30) != 0
-            assert f"Another `tamis serve` works in {data.resolve()}." in refused.read_text()
+            named = f"process {first.pid} on {socket.gethostname()}, at 127.0.0.1:0"
+            assert f"Another `tamis serve` works in {data.resolve()}: {named}." in refused.read_text()
             assert "--no-worker" in refused.read_text()
         # One more that only answers requests is welcome.
         with tamis_process("serve", "--no-worker", "--port", "0", "--data", str(data), data=data) as (third, log):

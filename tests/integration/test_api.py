@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from harness import Server, serving
@@ -356,6 +357,21 @@ def test_bad_embeddings_are_refused(stack: Server, dataset: str, kind: str) -> N
     assert answer.status_code == 422, answer.text
     if kind == "nan":
         assert "17" in answer.json()["detail"]
+
+
+def test_embeddings_that_name_their_rows_come_in_any_order(stack: Server, dataset: str, tmp_path: Path) -> None:
+    array, order = digit_embeddings(COUNT), np.random.default_rng(0).permutation(COUNT)
+    np.save(tmp_path / "own.npy", array.astype(">f8"))
+    plain = stack.client.send_embeddings(dataset, tmp_path / "own.npy")
+    names = [digit_files(COUNT)[row][0] for row in order]
+    pq.write_table(pa.table({"sample_id": names, "e": list(array[order])}), tmp_path / "own.parquet")
+    # The same numbers for the same samples are the same embeddings.
+    assert stack.client.send_embeddings(dataset, tmp_path / "own.parquet") == plain
+    pq.write_table(pa.table({"path": ["x.png", *names[1:]], "e": list(array[order])}), tmp_path / "own.parquet")
+    with pytest.raises(tamis.InputError) as refused:
+        stack.client.send_embeddings(dataset, tmp_path / "own.parquet")
+    for told in ("The file names its rows", f"1 images have no row: {names[0]}", "1 rows name no image: x.png"):
+        assert told in str(refused.value)
 
 
 def test_every_address_of_openapi_answers_problems_in_json(stack: Server) -> None:

@@ -13,7 +13,7 @@ PACKAGES = ("tamis", "service", "worker", "trainer", "migrations")
 SPLIT = ("tamis", "worker")
 HALL = {
     f"tamis.{name}"
-    for name in ("errors", "version", "device", "checkpoint", "printable", "progress", "losses", "theory")
+    for name in ("arrays", "errors", "version", "device", "checkpoint", "printable", "progress", "losses", "theory")
 }
 # What a room may import beside itself and the hall.
 ARROWS: dict[str, set[str]] = {

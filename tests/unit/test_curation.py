@@ -485,3 +485,19 @@ def test_the_leading_directions_are_those_of_the_covariance_whichever_product_is
     torch.testing.assert_close(squares, wanted[-rank:])
     aligned = (directions.T @ vectors[:, -rank:]).abs()
     torch.testing.assert_close(aligned, torch.eye(rank, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_names_of_more_bytes_than_a_chunk_holds_come_in_several(
+    curation: tamis.Curation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of two million images with 64 partners each: Arrow's strings hold 2 GiB in one piece."""
+    whole = curation.select("margin")
+    monkeypatch.setattr("tamis.curation.selection.CHUNK", 100)
+    parted = curation.select("margin")
+    assert parted.pairs["a"].num_chunks > whole.pairs["a"].num_chunks
+    assert parted.pairs.equals(whole.pairs)
+    assert parted.files() == whole.files()
+    # Where nothing is kept, no pair is listed.
+    assert (
+        curation.select("margin", decisions=dict.fromkeys(range(len(curation.difficulty)), False)).pairs.num_rows == 0
+    )

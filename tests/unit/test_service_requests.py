@@ -140,6 +140,38 @@ def test_pages_of_other_sites_change_nothing(client: Any) -> None:
     assert len(client.get("/api/v1/datasets").json()["items"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("host", "forwarded", "taken"),
+    [
+        ("tamis.example", None, True),
+        ("127.0.0.1:8080", None, False),
+        ("127.0.0.1:8080", "tamis.example", True),
+        ("127.0.0.1:8080", "tamis.example, inner", True),
+        ("127.0.0.1:8080", "evil.example", False),
+        ("127.0.0.1:8080", "", False),
+    ],
+)
+def test_a_proxy_tells_the_host_that_the_browser_asked_for(
+    settings: Settings, host: str, forwarded: str | None, taken: bool
+) -> None:
+    with client_of(settings, require_key=True) as client:
+        _, key = create_key(backend_of(client).catalog, "test")
+        headers = {"authorization": f"Bearer {key}", "host": host, "origin": "https://tamis.example"}
+        told = {} if forwarded is None else {"x-forwarded-host": forwarded}
+        answer = client.post("/api/v1/datasets", json={"name": "x"}, headers={**headers, **told})
+        if taken:
+            assert answer.status_code == 201
+        else:
+            assert "proxy_set_header Host $http_host" in assert_problem(answer, 403)["detail"]
+        nameless = {**headers, "origin": "null", "x-forwarded-host": ""}
+        assert_problem(client.post("/api/v1/datasets", json={"name": "x"}, headers=nameless), 403)
+
+
+def test_without_keys_no_proxy_is_believed(client: Any) -> None:
+    told = {"host": "localhost", "origin": "https://evil.example", "x-forwarded-host": "evil.example"}
+    assert_problem(client.post("/api/v1/datasets", json={"name": "x"}, headers=told), 403)
+
+
 def test_a_key_is_taken_as_token_or_cookie(settings: Settings) -> None:
     with client_of(settings, require_key=True) as client:
         _, key = create_key(backend_of(client).catalog, "test")

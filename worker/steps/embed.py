@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 
+from tamis.arrays import write_npy
 from tamis.curation.blends import Blends, blend_images, draw_parents
 from tamis.encoders.spec import EncoderSpec
 from tamis.ingest.shards import ShardRef, pick_images, read_shard
@@ -40,13 +41,8 @@ def join_features(place: Place, features: list[str], dataset: Stored, spec: Enco
     """One array, (N, dimension) float32, of all shards' features; returns its key. spec: of the encoder."""
     with place.scratch() as folder:
         path = folder / "embeddings.npy"
-        joined = np.lib.format.open_memmap(path, "w+", np.float32, (dataset.samples, dimension))
-        start = 0
-        for key in features:
-            part = np.load(io.BytesIO(place.objects.get(key)))
-            joined[start : start + len(part)] = part
-            start += len(part)
-        joined.flush()
+        parts = (np.load(io.BytesIO(place.objects.get(key))) for key in features)
+        write_npy(path, np.float32, (dataset.samples, dimension), parts)
         key = place.put_file("embeddings", path)
     discard_pixels(place, dataset, spec)
     return key
