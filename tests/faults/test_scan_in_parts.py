@@ -22,6 +22,7 @@ from tamis.settings import Settings
 from tamis.store.catalog import Catalog, open_catalog
 from tamis.store.checkpoints import sweep_checkpoints
 from tamis.store.jobs import Jobs, open_jobs
+from tamis.store.leases import live_workers
 from tamis.store.objects import open_objects
 from worker.durable.main import CONCURRENCY
 
@@ -121,9 +122,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             curation = server.client.curate(dataset, **REQUEST)["id"]
             server.client.wait(f"/curations/{curation}", timeout=60)
             manifest = manifest_of(server, curation, folder / "manifest")
-            # A worker that is ended in the midst of a job is counted until its lease is over.
-            laid_out = "SELECT 1 FROM curations WHERE layout_key IS NOT NULL"
-            until(lambda: query(server, laid_out), 60, "the map, which comes after the result")
         catalog = open_catalog(Settings(data=data))
         jobs = open_jobs(catalog.engine)
         assert jobs.client.list_workflows(workflow_id_prefix="scan-") == []
@@ -156,6 +154,8 @@ def result_key(server: Server, curation: str) -> str:
 def two_workers(stack: Stack) -> Iterator[dict[str, Any]]:
     """Two processes that share every scan, by their names. At the end no tile waits."""
     program = IN_PARTS.format(gates=str(stack.gates))
+    # One that was ended in the midst of anything counts until its lease is over; there are as many parts as workers.
+    until(lambda: live_workers(stack.catalog, "cpu") == 0, 30, "the end of the workers before")
     with ExitStack() as running:
         running.callback(lambda: stack.open("first", "later"))
         yield {
