@@ -159,8 +159,8 @@ class Curation:
         remove: the most difficult `fraction` is dropped. margin, temperature: all are kept, and the loss treats the
         difficult pairs, which are those of the band: see `treatment_of`. combined: removal, margin and temperature.
         auto: temperature, which alone of them was found to pay; nothing where there is one class.
-        fraction: share of samples to drop; `auto` is the share of those nearer to blends than to samples, a fifth at
-            most (`auto_fraction`), whatever the score, and none of one class.
+        fraction: share to drop, of the samples left without the duplicates that are dropped; `auto` is the share of
+            those nearer to blends than to samples, a fifth at most (`auto_fraction`), and none of one class.
         samples: sample_id, sha256, uri, width, height, label of each sample, in order; the row number stands in.
         decisions: sample index to keep (True) or drop (False); they override the strategy.
         duplicates: keep; exact drops all but the first of equal files; near drops near duplicates too. How many there

@@ -104,10 +104,15 @@ def auto_fraction(difficulty: npt.NDArray[np.float32]) -> float:
     return min(float((difficulty > 0.5).mean()), MOST)
 
 
-def most_difficult(difficulty: npt.NDArray[np.float32], fraction: float) -> npt.NDArray[np.bool_]:
-    """(N,) bool: the given share of samples with the highest scores; of equal scores the earlier sample goes first."""
+def most_difficult(
+    difficulty: npt.NDArray[np.float32], fraction: float, among: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """(N,) bool: the given share, of all samples or of those `among` which is asked, with the highest scores; of equal
+    scores the earlier sample goes first."""
+    asked = np.arange(len(difficulty)) if among is None else np.flatnonzero(among)
     chosen = np.zeros(len(difficulty), bool)
-    chosen[np.argsort(-difficulty, kind="stable")[: round(fraction * len(difficulty))]] = True
+    hardest = np.argsort(-difficulty[asked], kind="stable")[: round(fraction * len(asked))]
+    chosen[asked[hardest]] = True
     return chosen
 
 

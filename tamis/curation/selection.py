@@ -83,9 +83,10 @@ def make_manifest(
     if beyond:
         raise InputError(f"There is no sample {beyond[0]}.", f"There are {count}, counted from 0.")
     removes = strategy in REMOVING
-    dropped = most_difficult(difficulty, fraction) if removes else np.zeros(count, bool)
     equal = equal_files(table["sha256"])
     repeats = duplicates_to_drop(duplicates, equal, near)
+    # Of what is left without duplicates: else a share of all might be all that is left.
+    dropped = most_difficult(difficulty, fraction, ~repeats) if removes else np.zeros(count, bool)
     keep = ~(dropped | repeats)
     reason = np.select([repeats, dropped], ["duplicate", "difficult"], "kept").astype(object)
     for index, kept in decisions.items():

@@ -117,3 +117,14 @@ def test_too_many_to_compare_are_not_looked_for_and_said_so(monkeypatch: pytest.
         curation.select(duplicates="near")
     with pytest.raises(InputError, match="keep, exact, near"):
         curation.select(duplicates="some")
+
+
+def test_a_share_is_of_what_is_left_without_duplicates() -> None:
+    embeddings = np.repeat(np.random.default_rng(0).normal(size=(30, 8)), 20, axis=0)
+    curation = tamis.curate(embeddings, classes=3)
+    made = curation.select("remove", 0.2, duplicates="near")
+    counts = made.description["counts"]
+    assert (counts["dropped_duplicate"], counts["dropped_difficult"], counts["kept"]) == (570, 6, 24)
+    left = made.samples.filter(pa.compute.not_equal(made.samples["reason"], "duplicate"))
+    order = np.argsort(-left["difficulty"].to_numpy(), kind="stable")
+    assert np.flatnonzero(~left["keep"].to_numpy(zero_copy_only=False)).tolist() == sorted(order[:6].tolist())
