@@ -39,6 +39,7 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("keep", pa.bool_(), nullable=False),
         pa.field("weight", pa.float32(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
+        pa.field("duplicate_of", pa.string()),
     ]
 )
 PAIRS_SCHEMA = pa.schema(
@@ -57,7 +58,8 @@ PAIRS_SCHEMA = pa.schema(
 class Manifest:
     """What to train on, and how each difficult pair is to be treated.
 
-    samples: one row a sample, `SAMPLES_SCHEMA`, in the order of the data set.
+    samples: one row a sample, `SAMPLES_SCHEMA`, in the order of the data set. `duplicate_of`: the earlier sample which
+        it repeats, by its file or by its features, dropped for that or not.
     pairs: one row a pair of kept samples, `PAIRS_SCHEMA`: the difficult ones in their order, then what else is in the
         band. `margin` is added to the pair's similarity in the loss, `temperature` multiplies the base temperature;
         0 and 1, which change nothing, outside the band.
@@ -91,7 +93,7 @@ class Manifest:
         """The bytes of each file by name. Equal manifests give equal bytes."""
         provenance = {"format_version": FORMAT_VERSION, "tamis_version": __version__, **self.description}
         tables = {
-            SAMPLES: table_bytes(self.samples, SAMPLES_SCHEMA, provenance),
+            SAMPLES: table_bytes(_with_all_columns(self.samples), SAMPLES_SCHEMA, provenance),
             PAIRS: table_bytes(self.pairs, PAIRS_SCHEMA, provenance),
             **({} if self.features is None else {FEATURES: npy_bytes(self.features)}),
         }
@@ -127,11 +129,18 @@ def read_manifest(directory: str | Path) -> Manifest:
             )
     samples, pairs = pq.read_table(folder / SAMPLES), pq.read_table(folder / PAIRS)
     return Manifest(
-        samples=samples.cast(SAMPLES_SCHEMA).replace_schema_metadata(),
+        samples=_with_all_columns(samples).cast(SAMPLES_SCHEMA).replace_schema_metadata(),
         pairs=pairs.cast(PAIRS_SCHEMA).replace_schema_metadata(),
         description=description,
         features=_features(folder / FEATURES, samples.num_rows) if FEATURES in hashes else None,
     )
+
+
+def _with_all_columns(samples: pa.Table) -> pa.Table:
+    """The first releases knew no `duplicate_of`, and who writes a manifest by hand need not."""
+    if "duplicate_of" in samples.column_names:
+        return samples
+    return samples.append_column("duplicate_of", pa.nulls(len(samples), pa.string()))
 
 
 def table_bytes(table: pa.Table, schema: pa.Schema, provenance: dict[str, Any]) -> bytes:

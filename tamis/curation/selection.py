@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tamis.curation.asked import REMOVING
 from tamis.curation.difficulty import most_difficult
-from tamis.curation.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files
+from tamis.curation.duplicates import NEAR, duplicate_counts, duplicates_to_drop, equal_files, repeating
 from tamis.errors import InputError
 from tamis.manifest import PAIRS_SCHEMA, SAMPLES_SCHEMA, Manifest
 
@@ -102,6 +102,7 @@ def make_manifest(
                 "keep": keep,
                 "weight": keep.astype(np.float32),
                 "reason": pa.array(reason, pa.string()),
+                "duplicate_of": _repeated(table["sample_id"], equal, near),
             }
         ).cast(SAMPLES_SCHEMA),
         pairs=_treated(table["sample_id"], pairs.filter(pa.array(chosen)), band),
@@ -138,6 +139,14 @@ def _treated(names: pa.ChunkedArray, pairs: pa.Table, band: Band | None) -> pa.T
             "temperature": np.where(in_band, temperature, 1.0).astype(np.float32),
         }
     ).cast(PAIRS_SCHEMA)
+
+
+def _repeated(
+    names: pa.ChunkedArray, equal: npt.NDArray[np.int64], near: npt.NDArray[np.int64] | None
+) -> pa.ChunkedArray:
+    """The name of the earlier sample that each repeats: of an equal file, or else of one nearly the same."""
+    first = equal if near is None else np.where(repeating(equal), equal, near)
+    return names.take(pa.array(first, mask=~repeating(first)))
 
 
 def _named(names: pa.ChunkedArray, numbers: pa.ChunkedArray) -> pa.ChunkedArray:

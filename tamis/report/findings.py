@@ -13,7 +13,9 @@ from tamis.curation.clusters import cluster_middles, medoids
 from tamis.manifest import Manifest
 
 # Pictures of each kind, so that a report is small whatever N is.
-PAIRS, SAMPLES, CLUSTERS, REPEATED, CONFUSED = 24, 24, 60, 8, 12
+PAIRS, SAMPLES, CLUSTERS, REPEATED, CONFUSED = 24, 24, 60, 12, 12
+# Of those that repeat one sample.
+NAMED = 6
 # A share that chance would move so far once in some 700 times (normal approximation).
 UNLIKELY = 3.0
 
@@ -35,7 +37,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Findings:
-    """pairs: two samples and their similarity. hardest: samples. repeated: samples of equal files, a group each.
+    """pairs: two samples and their similarity. hardest: samples. repeated: samples that repeat the first, by group.
     confused: two classes and the number of listed pairs in the band that are of both. apart: the share of those pairs
     whose samples have two labels; None without labels."""
 
@@ -79,7 +81,7 @@ def findings(manifest: Manifest) -> Findings:
         ],
         classes=[group for group in classes if group.name],
         shifts=_shifts([group for group in classes if group.name], float(dropped.mean())),
-        repeated=_repeated(samples),
+        repeated=_repeated(samples, place),
         confused=confused,
         apart=apart,
         reasons={row["values"]: row["counts"] for row in pc.value_counts(samples["reason"]).to_pylist()},
@@ -124,15 +126,14 @@ def _shifts(classes: Sequence[Group], overall: float) -> list[str]:
     return told
 
 
-def _repeated(samples: pa.Table) -> list[list[int]]:
-    """The first groups of equal files."""
-    hashes = np.array(samples["sha256"].to_pylist())
-    _, of_hash, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    repeating = np.flatnonzero(counts[of_hash] > 1)
+def _repeated(samples: pa.Table, place: Mapping[str, int]) -> list[list[int]]:
+    """The first groups of samples that repeat one."""
+    repeating = np.flatnonzero(pc.is_valid(samples["duplicate_of"]).to_numpy())
     groups: dict[int, list[int]] = {}
-    for number in repeating.tolist():
-        groups.setdefault(int(of_hash[number]), []).append(number)
-    return [numbers[:6] for numbers in list(groups.values())[:REPEATED]]
+    for number, name in zip(repeating.tolist(), samples["duplicate_of"].take(repeating).to_pylist(), strict=True):
+        first = place[name]
+        groups.setdefault(first, [first]).append(number)
+    return [groups[first][:NAMED] for first in sorted(groups)[:REPEATED]]
 
 
 def _confused(

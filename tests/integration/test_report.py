@@ -5,6 +5,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from harness import Server
 from samples import digit_embeddings, digit_files, write_folder, write_tar
@@ -32,9 +34,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def manifest(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    rows = digit_embeddings(COUNT)
-    np.save(folder / "e.npy", np.concatenate([rows, rows[[0, 4]]]))
-    typed = ["curate", str(photos), "-o", str(folder / "out"), "--encoder", f"embeddings:{folder / 'e.npy'}"]
+    rows, names = digit_embeddings(COUNT), [name for name, _ in digit_files(COUNT)]
+    table = {"sample_id": [*names, "9/copy.png", HOSTILE], "row": [*rows, rows[0], rows[4]]}
+    pq.write_table(pa.table(table), folder / "e.parquet")
+    typed = ["curate", str(photos), "-o", str(folder / "out"), "--encoder", f"embeddings:{folder / 'e.parquet'}"]
     assert main([*typed, "--classes", "8", "--strategy", "combined", "--fraction", "0.2", "--quiet"]) == 0
     return folder / "out"
 

@@ -95,6 +95,10 @@ def test_a_manifest_drops_what_is_asked_and_reports_all() -> None:
         assert (counts["equal_files"], counts["near_duplicates"]) == (2, len(near))
         assert counts["dropped_duplicate"] == len(expected)
         assert manifest.description["duplicates"] == {"dropped": what, "near_similarity": duplicates.NEAR}
+        first = one_by_one(embeddings, duplicates.NEAR)
+        first[40] = first[50] = 10
+        told = manifest.samples["duplicate_of"].to_pylist()
+        assert told == [f"{earlier}.png" if earlier != number else None for number, earlier in enumerate(first)]
         kept = {f"{number}.png" for number in set(range(COUNT)) - expected}
         assert set(manifest.pairs["a"].to_pylist()) | set(manifest.pairs["b"].to_pylist()) <= kept
 
