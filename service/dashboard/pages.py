@@ -82,6 +82,10 @@ def _guarded_pages(backend: Backend) -> APIRouter:
         since = _now()
         return page(request, "training.html", **trainings.one(backend, training_id), since=since)
 
+    @router.get("/encoders")
+    def encoders(request: Request, cursor: Cursor = None) -> HTMLResponse:
+        return page(request, "encoders.html", **views.encoders(cursor))
+
     @router.get("/jobs")
     def jobs(request: Request) -> HTMLResponse:
         since = _now()

@@ -21,13 +21,14 @@ from service.views import (
     curation_view,
     dataset_view,
     decisions_page,
+    encoder_view,
     found,
     job_views,
     manifest_view,
 )
 from tamis.report.histogram import Chart, draw
 from tamis.store.catalog import page
-from tamis.store.schema import Curation, Dataset, Manifest
+from tamis.store.schema import Curation, Dataset, Manifest, StoredEncoder
 
 DATASETS = 50
 CURATIONS = 50
@@ -36,6 +37,7 @@ THUMBNAILS = 24
 QUARANTINED = 20
 PARTNERS = 24
 DECISIONS = 100
+ENCODERS = 100
 
 Values = dict[str, Any]
 
@@ -103,6 +105,12 @@ class PageViews:
             "pairs": pairs,
             "trainings": of_curation(self._backend, curation_id),
         }
+
+    def encoders(self, cursor: str | None) -> Values:
+        """A page of the encoders that were sent, the newest first."""
+        with self._backend.catalog.reading() as session:
+            rows, following = page(session, sa.select(StoredEncoder), StoredEncoder, cursor, ENCODERS)
+            return {"encoders": [encoder_view(row).model_dump(mode="json") for row in rows], "next": following}
 
     def curated(self, curation_id: str) -> tuple[Values, Result]:
         """A curation that has a result, and that. Raises ConflictError before it has."""

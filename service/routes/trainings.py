@@ -13,7 +13,7 @@ from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
 from service.trainings import curves_of, runs_of, trainings_of
 from service.views import found, training_view
-from tamis.errors import ConflictError
+from tamis.errors import ConflictError, NotFoundError
 from tamis.store.schema import Curation, Dataset, Manifest, Training, new_id
 
 # What a page of curves shows well; more is thinned.
@@ -109,6 +109,20 @@ def get_curves(
     with backend.catalog.reading() as session:
         found(session, Training, training_id)
         return schemas.Curves(curves=curves_of(session, training_id, points))
+
+
+@router.get("/{training_id}/encoder", response_class=StreamingResponse)
+def get_encoder(training_id: str, backend: BackendDep) -> StreamingResponse:
+    """The trained encoder, as `tamis probe` and `--encoder checkpoint:FILE` take it. An experiment keeps none."""
+    with backend.catalog.reading() as session:
+        row = found(session, Training, training_id)
+        if row.manifest_id is None:
+            raise NotFoundError(f"{training_id} is an experiment, whose encoders are not kept.", "Train on a manifest.")
+        if row.result is None:
+            raise ConflictError(f"Training {training_id} is {row.state}.", "Wait until it succeeded.")
+        key = row.result["encoder"]
+    headers = {"content-disposition": f'attachment; filename="{training_id}.pt"'}
+    return StreamingResponse(backend.objects.stream(key), media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/{training_id}/runs")

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from harness import Server
@@ -55,6 +56,9 @@ def curated(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Curated
     experiment = server.client.experiment(curation, arms=["remove", "sas"], seeds=2, **short)["id"]
     for each in (training, experiment):
         server.client.wait(f"/trainings/{each}", timeout=180)
+    trained = httpx.get(f"{server.url}/api/v1/trainings/{training}/encoder", timeout=30)
+    (folder / "trained.pt").write_bytes(trained.content)
+    server.client.send_encoder(folder / "trained.pt")
     return Curated(server, dataset["id"], curation, manifest, training, experiment)
 
 

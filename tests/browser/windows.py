@@ -47,6 +47,7 @@ class Curated:
             "trainings": "/trainings",
             "training": f"/trainings/{self.training}",
             "experiment": f"/trainings/{self.experiment}",
+            "encoders": "/encoders",
             "jobs": "/jobs",
         }
 

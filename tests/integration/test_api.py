@@ -18,6 +18,8 @@ from samples import digit_embeddings, digit_files, write_tar
 
 import tamis
 from tamis.client.tus import PART
+from tamis.encoders.encoder import fingerprint
+from tamis.encoders.files import load_encoder
 
 COUNT = 300
 
@@ -220,7 +222,7 @@ def test_decisions_are_kept_undone_and_applied(stack: Server, curation: str, tmp
         assert undone["keep"].to_pylist() == before
 
 
-def test_a_training_reports_a_probe_and_its_curves(stack: Server, curation: str) -> None:
+def test_a_training_reports_a_probe_its_curves_and_its_encoder(stack: Server, curation: str, tmp_path: Path) -> None:
     manifest = stack.client.make_manifest(curation, "combined")
     stack.client.wait(f"/manifests/{manifest['id']}", timeout=60)
     asked = stack.client.train(manifest["id"], epochs=1, batch_size=64)
@@ -229,6 +231,9 @@ def test_a_training_reports_a_probe_and_its_curves(stack: Server, curation: str)
     with http(stack) as client:
         curves = client.get(f"/trainings/{asked['id']}/curves").json()["curves"]
         assert curves["loss"]["steps"] == sorted(curves["loss"]["steps"])
+        trained = client.get(f"/trainings/{asked['id']}/encoder")
+    (tmp_path / "encoder.pt").write_bytes(trained.content)
+    assert fingerprint(load_encoder(tmp_path / "encoder.pt")) == row["result"]["encoder_fingerprint"]
 
 
 def test_a_cancelled_curation_stays_cancelled(stack: Server, dataset: str) -> None:
