@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tamis.arrays import mapped
 from tamis.encoders.spec import to_pixels
 from tamis.errors import InputError
 from tamis.ingest.images import decode
@@ -125,7 +126,7 @@ def _buffer(count: int, size: int, folder: Path, memory_limit: int) -> Pixels:
     if count * 3 * size * size <= memory_limit:
         return np.zeros(shape, np.uint8)
     with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+        return mapped(file, folder, np.uint8, shape)
 
 
 def _fill(
