@@ -375,7 +375,7 @@ def test_embeddings_that_name_their_rows_come_in_any_order(stack: Server, datase
     pq.write_table(pa.table({"path": ["x.png", *names[1:]], "e": list(array[order])}), tmp_path / "own.parquet")
     with pytest.raises(tamis.InputError) as refused:
         stack.client.send_embeddings(dataset, tmp_path / "own.parquet")
-    for told in ("The file names its rows", f"1 images have no row: {names[0]}", "1 rows name no image: x.png"):
+    for told in ("The file does not fit", f"1 ({names[0]}) without a row", "1 (x.png) in it that name no sample"):
         assert told in str(refused.value)
 
 
