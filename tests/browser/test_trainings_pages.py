@@ -46,6 +46,6 @@ def test_a_training_is_started_on_its_manifest(open_page: Open, curated: Curated
     form.get_by_label("Batch").fill("16")
     form.get_by_role("button", name="Start a training").click()
     expect(page).to_have_url(re.compile("/trainings/tr_"))
-    expect(page.get_by_text("baseline", exact=True)).to_be_visible()
+    expect(page.get_by_role("definition").filter(has_text=re.compile("^baseline$"))).to_be_visible()
     expect(page.get_by_role("heading", name="Loss by step")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("img", name=re.compile("^Loss from"))).to_be_visible()
