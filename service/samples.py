@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
@@ -12,7 +14,7 @@ from service.backend import Backend
 from service.cursors import read_cursor, write_cursor
 from tamis.errors import ConflictError, NotFoundError
 from tamis.ingest.images import decode
-from tamis.ingest.shards import read_shard
+from tamis.ingest.shards import images_in
 from tamis.store.schema import Dataset, Shard
 
 COLUMNS = "file_row_number AS index, sample_id, sha256, width, height, label, size"
@@ -142,16 +144,13 @@ def find_image(backend: Backend, dataset_id: str, number: int) -> FullImage:
 
 
 def images_of(backend: Backend, dataset_id: str, sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-    """Place and file of each of the samples, shard by shard."""
-    place_of = {name: place for place, name in enumerate(sample_ids)}
-    with backend.catalog.reading() as session:
-        mine = sa.select(Shard.key).where(Shard.dataset_id == dataset_id).order_by(Shard.ordinal)
-        keys = session.scalars(mine).all()
-    for key in keys:
-        images = read_shard(backend.objects.get(key))
-        for name, data in zip(images["sample_id"].to_pylist(), images["data"], strict=True):
-            if name in place_of:
-                yield place_of[name], data.as_py()
+    """Place and file of each of the samples, shard by shard of those that hold any."""
+    path = backend.tables.local(_stored(backend, dataset_id).index_key)
+    index = pq.read_table(path, columns=["sample_id", "shard"])
+    held = pc.is_in(index["sample_id"], value_set=pa.array(sample_ids, pa.string()))
+    ordinals = pc.unique(index["shard"].filter(held)).to_pylist()
+    keys = (_of_shard(backend, dataset_id, ordinal, Shard.key) for ordinal in ordinals)
+    return images_in(map(backend.objects.get, keys), sample_ids)
 
 
 def _of_shard(backend: Backend, dataset_id: str, ordinal: int, column: "sa.orm.InstrumentedAttribute[str]") -> str:

@@ -4,15 +4,19 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from service import schemas
+from service.views import OF_TRAINING
 from tamis.store.schema import Manifest, Metric, Training, TrainingRun
 
 
-def trainings_of(curation: str | None) -> "sa.Select[Training]":
-    """All trainings; or those on manifests of a curation, and the experiments on it."""
-    if curation is None:
-        return sa.select(Training)
-    manifests = sa.select(Manifest.id).where(Manifest.curation_id == curation)
-    return sa.select(Training).where(sa.or_(Training.curation_id == curation, Training.manifest_id.in_(manifests)))
+def trainings_of(*, curation: str | None = None, manifest: str | None = None) -> "sa.Select[Training]":
+    """All trainings; of a curation those on its manifests, and the experiments on it; of a manifest those on it."""
+    query = sa.select(Training).options(*OF_TRAINING)
+    if curation is not None:
+        manifests = sa.select(Manifest.id).where(Manifest.curation_id == curation)
+        query = query.where(sa.or_(Training.curation_id == curation, Training.manifest_id.in_(manifests)))
+    if manifest is not None:
+        query = query.where(Training.manifest_id == manifest)
+    return query
 
 
 def curves_of(session: Session, training_id: str, points: int) -> dict[str, schemas.Curve]:

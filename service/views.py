@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased, defer, joinedload
 from service import schemas
 from service.cursors import read_cursor, write_cursor
 from service.tus import metadata
-from tamis.errors import NotFoundError
+from tamis.errors import ConflictError, NotFoundError
 from tamis.store.schema import (
     JOBS,
     Curation,
@@ -25,9 +25,15 @@ from tamis.store.schema import (
 
 RECENT_JOBS = 50
 ACTIVE_STATES = ("queued", "running")
+# What `training_view` and `job_view` read of what a training is of; summaries hold histograms and are left out.
+OF_TRAINING = (
+    joinedload(Training.manifest).joinedload(Manifest.curation).defer(Curation.summary),
+    joinedload(Training.curation).defer(Curation.summary),
+)
 
 Row = TypeVar("Row")
 JobRow = TypeVar("JobRow", bound=Job)
+Made = TypeVar("Made")
 
 
 def found(session: Session, model: type[Row], row_id: str | int, lock: bool = False) -> Row:
@@ -36,6 +42,13 @@ def found(session: Session, model: type[Row], row_id: str | int, lock: bool = Fa
     if row is None:
         raise NotFoundError(f"There is no {model.__name__.lower()} {row_id}.", "The list of its kind shows what is.")
     return row
+
+
+def made_by(row: Job, made: Made | None) -> Made:
+    """What the job of the row has made. Raises ConflictError before there is anything."""
+    if made is None:
+        raise ConflictError(f"{type(row).__name__} {row.id} is {row.state}.", "Wait until it succeeded.")
+    return made
 
 
 def dataset_view(row: Dataset) -> schemas.DatasetView:
@@ -174,12 +187,10 @@ def job_views(session: Session) -> list[schemas.JobView]:
     """The jobs that run or wait, then the latest that ended; each newest first."""
     # Summaries hold histograms, and this is asked several times a second: they are left out.
     of_curation = joinedload(Manifest.curation).defer(Curation.summary)
-    of_training = joinedload(Training.manifest).joinedload(Manifest.curation).defer(Curation.summary)
-    of_experiment = joinedload(Training.curation).defer(Curation.summary)
     ingests = _recent(session, sa.select(Dataset).where(Dataset.state != "empty"), Dataset)
     curations = _recent(session, sa.select(Curation).options(defer(Curation.summary)), Curation)
     manifests = _recent(session, sa.select(Manifest).options(of_curation), Manifest)
-    trainings = _recent(session, sa.select(Training).options(of_training, of_experiment), Training)
+    trainings = _recent(session, sa.select(Training).options(*OF_TRAINING), Training)
     views = [job_view(row) for row in (*ingests, *curations, *manifests, *trainings)]
     views.sort(key=lambda view: (view.state in ACTIVE_STATES, view.created_at, view.id), reverse=True)
     return views[:RECENT_JOBS]
@@ -212,10 +223,8 @@ def job_view(row: Job) -> schemas.JobView:
     else:
         assert isinstance(row, Manifest | Training)
         curation = curation_of(row)
-        dataset, url = (
-            curation.dataset,
-            f"/trainings/{row.id}" if isinstance(row, Training) else f"/curations/{curation.id}",
-        )
+        dataset = curation.dataset
+        url = f"/trainings/{row.id}" if isinstance(row, Training) else f"/curations/{curation.id}"
     about = {"kind": kind_of(row), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
     return schemas.JobView.model_validate({**_job_fields(row), **about})
 

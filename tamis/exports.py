@@ -10,7 +10,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,24 +20,15 @@ import pyarrow.parquet as pq
 from tamis.errors import InputError
 from tamis.ingest.linked import file_of
 from tamis.ingest.located import Find, complain, finder
+from tamis.sources.names import image_suffix
 
 Form: TypeAlias = Literal["hf", "webdataset", "fiftyone", "csv", "jsonl"]
-FORMS: tuple[Form, ...] = get_args(Form)
 # Those of one file, which name the images and do not hold them.
 LISTS = {"csv": "samples.csv", "jsonl": "samples.jsonl"}
 
 COLUMNS = ("sample_id", "label", "weight", "cluster", "difficulty", "width", "height", "sha256")
 SHARD_SAMPLES, SHARD_BYTES = 10_000, 256 * 2**20
 BATCH = 10_000
-SUFFIXES = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8": ".jpg",
-    b"RIFF": ".webp",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-}
 CHUNK = 2**20
 
 
@@ -123,8 +114,7 @@ def _checked(kept: pa.Table, find: Find, hint: str, link: bool) -> Iterator[_Ima
         if hashlib.sha256(data).hexdigest() != hashes[row]:
             altered.append(row)
             continue
-        suffix = next((suffix for magic, suffix in SUFFIXES.items() if data.startswith(magic)), ".ppm")
-        yield _Image(row, (file_of(uris[row]) if link else None) or data, suffix)
+        yield _Image(row, (file_of(uris[row]) if link else None) or data, image_suffix(data) or ".ppm")
     complain(names, sorted(missing), altered, hint)
 
 

@@ -84,6 +84,11 @@ def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
+def strategies_of(plan: Sequence[Arm]) -> list[str]:
+    """Those that an arm takes; the baselines alone need images, which any manifest lists."""
+    return list(dict.fromkeys(arm.strategy for arm in plan if arm.strategy)) or ["auto"]
+
+
 def check_seeds(seeds: int) -> None:
     if seeds < MIN_SEEDS:
         raise InputError(f"seeds is {seeds}.", f"An interval takes {MIN_SEEDS} or more.")

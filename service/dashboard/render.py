@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tamis.report.words import figure, number, share
 from tamis.version import __version__
 
 THEMES = ("system", "light", "dark")
@@ -47,22 +48,9 @@ def plain(text: object) -> str:
     return _INVISIBLE.sub(lambda match: f"\\u{ord(match.group()):04x}", str(text))
 
 
-def number(value: float) -> str:
-    return f"{value:,}"
-
-
-def share(value: float) -> str:
-    """A share as a percentage of three figures."""
-    return f"{100 * value:.3g} %"
-
-
 def part(value: int, total: int) -> str:
     """`value` and what it is of."""
     return f"{value:,} of {total:,}" + (f" ({share(value / total)})" if total else "")
-
-
-def figure(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.3f}"
 
 
 def size(count: float) -> str:

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from service import schemas
 from service.backend import Backend
-from service.dashboard.charts import lines, rows
+from service.dashboard.charts import ROW_WIDTH, lines, rows
 from service.trainings import curves_of, runs_of, trainings_of
 from service.views import curation_view, found, manifest_view, training_view
 from tamis.store.catalog import page
@@ -23,14 +21,14 @@ Values = dict[str, Any]
 def listed(backend: Backend, cursor: str | None) -> Values:
     """A page of trainings and experiments, the newest first."""
     with backend.catalog.reading() as session:
-        listed, following = page(session, trainings_of(None), Training, cursor, TRAININGS)
+        listed, following = page(session, trainings_of(), Training, cursor, TRAININGS)
         return {"trainings": [_shown(row) for row in listed], "next": following}
 
 
 def of_curation(backend: Backend, curation_id: str) -> list[Values]:
     """The latest trainings on a curation's manifests, and experiments on it."""
     with backend.catalog.reading() as session:
-        listed, _ = page(session, trainings_of(curation_id), Training, None, TRAININGS)
+        listed, _ = page(session, trainings_of(curation=curation_id), Training, None, TRAININGS)
         return [_shown(row) for row in listed]
 
 
@@ -49,6 +47,7 @@ def one(backend: Backend, training_id: str) -> Values:
         "judged": [arm for arm in training["parameters"].get("arms", []) if arm != "baseline"],
         "compared": {MEASURES[measure]: rows(each) for measure, each in compared.items()},
         "measures": MEASURES,
+        "row_width": ROW_WIDTH,
     }
 
 
@@ -56,8 +55,7 @@ def of_manifest(backend: Backend, manifest_id: str) -> Values:
     """A manifest, its curation, and the trainings on it."""
     with backend.catalog.reading() as session:
         manifest = found(session, Manifest, manifest_id)
-        query = sa.select(Training).where(Training.manifest_id == manifest_id)
-        trained, _ = page(session, query, Training, None, TRAININGS)
+        trained, _ = page(session, trainings_of(manifest=manifest_id), Training, None, TRAININGS)
         return {
             "manifest": manifest_view(manifest).model_dump(mode="json"),
             "curation": curation_view(manifest.curation).model_dump(mode="json"),

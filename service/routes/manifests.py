@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -33,9 +33,9 @@ from service.routes.common import (
     located,
     matches,
 )
-from service.samples import find_image, images_of
-from service.views import found, manifest_view
-from tamis.errors import ConflictError, NotFoundError
+from service.samples import images_of
+from service.views import found, made_by, manifest_view
+from tamis.errors import NotFoundError
 from tamis.exports import Form, as_tar, exported
 from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES, read_manifest
 from tamis.report.page import report
@@ -60,8 +60,7 @@ def create_manifest(
 ) -> schemas.ManifestView:
     def make(session: Session) -> Manifest:
         curation = found(session, Curation, curation_id)
-        if curation.result_key is None:
-            raise ConflictError(f"Curation {curation_id} is {curation.state}.", "Wait until it succeeded.")
+        made_by(curation, curation.result_key)
         row = Manifest(id=new_id("mf"), curation_id=curation_id, parameters=body.model_dump())
         row.requeue("waiting for a worker")
         session.add(row)
@@ -101,8 +100,8 @@ def export(manifest_id: str, form: Annotated[Form, Query(alias="format")], backe
     """The kept samples in the form of another tool, with their images, as a tar archive. Where an image is gone the
     archive ends early."""
     with backend.catalog.session() as session:
-        row = _finished(session, manifest_id)
-        key, dataset = row.key, row.curation.dataset_id
+        row = found(session, Manifest, manifest_id)
+        key, dataset = made_by(row, row.key), row.curation.dataset_id
     samples = pq.read_table(pa.BufferReader(backend.objects.get(f"{key}/{SAMPLES}")))
     files = exported(samples, form, find=partial(images_of, backend, dataset))
     headers = {"content-disposition": f'attachment; filename="{manifest_id}-{form}.tar"'}
@@ -113,27 +112,15 @@ def export(manifest_id: str, form: Annotated[Form, Query(alias="format")], backe
 def get_report(manifest_id: str, backend: BackendDep) -> Response:
     """What the manifest says as one HTML file with pictures, to be kept or sent on."""
     with backend.catalog.session() as session:
-        row = _finished(session, manifest_id)
-        prefix, dataset, name = str(row.key), row.curation.dataset_id, row.curation.dataset.name
+        row = found(session, Manifest, manifest_id)
+        prefix, dataset, name = made_by(row, row.key), row.curation.dataset_id, row.curation.dataset.name
     with tempfile.TemporaryDirectory(dir=backend.settings.data) as folder:
         for key in backend.objects.list(f"{prefix}/"):
             (Path(folder) / key.rpartition("/")[2]).write_bytes(backend.objects.get(key))
         manifest = read_manifest(folder)
-    place = {sample: number for number, sample in enumerate(manifest.samples["sample_id"].to_pylist())}
-
-    def find(sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-        for row, sample in enumerate(sample_ids):
-            yield row, find_image(backend, dataset, place[sample]).read(backend)[0]
-
+    find = partial(images_of, backend, dataset)
     headers = {"content-disposition": f'attachment; filename="report-{manifest_id}.html"'}
     return Response(report(manifest, name, find=find), media_type="text/html", headers=headers)
-
-
-def _finished(session: Session, manifest_id: str) -> Manifest:
-    row = found(session, Manifest, manifest_id)
-    if row.key is None:
-        raise ConflictError(f"Manifest {manifest_id} is {row.state}.", "Wait until it succeeded.")
-    return row
 
 
 @router.get("/manifests/{manifest_id}/{name}", response_class=Response)
@@ -145,7 +132,8 @@ def download(manifest_id: str, name: str, request: Request, backend: BackendDep)
     if name not in MEDIA_TYPES:
         raise NotFoundError(f"A manifest has no file {name!r}.", f"It has {', '.join(MEDIA_TYPES)}.")
     with backend.catalog.session() as session:
-        prefix = str(_finished(session, manifest_id).key)
+        row = found(session, Manifest, manifest_id)
+        prefix = made_by(row, row.key)
     sha256 = _sha256(backend, prefix, name)
     etag = f'"{sha256}"'
     headers = {

@@ -12,7 +12,7 @@ from service.events import job_events
 from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
 from service.trainings import curves_of, runs_of, trainings_of
-from service.views import found, training_view
+from service.views import found, made_by, training_view
 from tamis.errors import ConflictError, NotFoundError
 from tamis.store.schema import Curation, Dataset, Manifest, Training, new_id
 
@@ -47,13 +47,11 @@ def create_training(
 def _about(session: Session, body: schemas.NewTraining) -> dict[str, str]:
     if body.manifest is not None:
         manifest = found(session, Manifest, body.manifest)
-        if manifest.key is None:
-            raise ConflictError(f"Manifest {manifest.id} is {manifest.state}.", "Wait until it succeeded.")
+        made_by(manifest, manifest.key)
         return {"manifest_id": manifest.id}
     if body.curation is not None:
         curation = found(session, Curation, body.curation)
-        if curation.result_key is None:
-            raise ConflictError(f"Curation {curation.id} is {curation.state}.", "Wait until it succeeded.")
+        made_by(curation, curation.result_key)
         return {"curation_id": curation.id}
     dataset = found(session, Dataset, str(body.dataset))
     done = sa.select(Curation.id).where(Curation.dataset_id == dataset.id, Curation.result_key.is_not(None))
@@ -82,9 +80,7 @@ def list_trainings(
     limit: Limit = 100,
 ) -> schemas.Page[schemas.TrainingView]:
     """manifest: trainings on it. curation: trainings on its manifests, and experiments on it."""
-    query = trainings_of(curation)
-    if manifest is not None:
-        query = query.where(Training.manifest_id == manifest)
+    query = trainings_of(curation=curation, manifest=manifest)
     with backend.catalog.session() as session:
         return list_page(session, query, Training, training_view, cursor, limit)
 
@@ -118,9 +114,7 @@ def get_encoder(training_id: str, backend: BackendDep) -> StreamingResponse:
         row = found(session, Training, training_id)
         if row.manifest_id is None:
             raise NotFoundError(f"{training_id} is an experiment, whose encoders are not kept.", "Train on a manifest.")
-        if row.result is None:
-            raise ConflictError(f"Training {training_id} is {row.state}.", "Wait until it succeeded.")
-        key = row.result["encoder"]
+        key = made_by(row, row.result)["encoder"]
     headers = {"content-disposition": f'attachment; filename="{training_id}.pt"'}
     return StreamingResponse(backend.objects.stream(key), media_type="application/octet-stream", headers=headers)
 

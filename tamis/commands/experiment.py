@@ -25,7 +25,7 @@ from tamis.commands.terminal import Step
 from tamis.commands.terminal import steps as told
 from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.errors import ConflictError, InputError
-from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of
+from trainer.arms import ARMS, CONTROLS, Arm, check_seeds, planned, shares_of, strategies_of
 from trainer.recipe import WITHOUT_PAIRS, no_pairs
 from trainer.recipes import Taught
 from trainer.sweeps import SWEEPS, sweep_of
@@ -107,7 +107,7 @@ def experiment(
         if test is not None:
             check_labels(test, 1)
         work = _Work(encoder, difficulty, taught, seeds, device, cache, step)
-        manifests = {name: work.curated(source, out / "manifests" / name, name) for name in _strategies(plan)}
+        manifests = {name: work.curated(source, out / "manifests" / name, name) for name in strategies_of(plan)}
         found = work.ran(source, out, plan, manifests, test)
         rows = found.rows()
         mixed_rows = work.mixed(source, out / "mixed", shares, test)
@@ -225,14 +225,9 @@ class _Work:
         folder = out / f"{name} {value:g}"
         manifests = {
             strategy: work.curated(source, folder / "manifests" / strategy, strategy, fraction)
-            for strategy in _strategies(arms)
+            for strategy in strategies_of(arms)
         }
         return self.ran(source, folder, arms, manifests, test).rows()
-
-
-def _strategies(plan: Sequence[Arm]) -> list[str]:
-    """Those that an arm takes; the baselines alone need images, which any manifest lists."""
-    return list(dict.fromkeys(arm.strategy for arm in plan if arm.strategy)) or ["auto"]
 
 
 def _quicker(title: str, total: int) -> str:

@@ -97,7 +97,8 @@ def in_order(brought: Brought, count: int, listed: Listed, left_out: Listed, fil
     if unknown:
         passed = set(left_out())
         unknown = [name for name in unknown if not any(tail in passed for tail in _tails(name))]
-    told = [f"{_listed(names)} {what}" for names, what in _causes(missing, unknown, twice) if names]
+    wrong = {"without a row": missing, "in it that name no sample": unknown, "in it more than once": twice}
+    told = [f"{_listed(names)} {what}" for what, names in wrong.items() if names]
     if told:
         raise InputError(f"{file} does not fit the data set: {'; '.join(told)}.", "Give each sample one row.")
     return np.asarray(brought.rows[rows])
@@ -114,12 +115,6 @@ def embeddings_digest(rows: Floats) -> str:
         exact = np.array_equal(single, block, equal_nan=True)
         digest.update((single if exact else block.astype("<f8")).tobytes())
     return digest.hexdigest()
-
-
-def _causes(missing: list[str], unknown: list[str], twice: list[str]) -> Iterator[tuple[list[str], str]]:
-    yield missing, "without a row"
-    yield unknown, "in it that name no sample"
-    yield twice, "in it more than once"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -148,6 +148,16 @@ def ingest(
     )
 
 
+def images_in(shards: Iterable[bytes | Path], sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+    """Place among `sample_ids` and file of each of these samples, shard by shard. Raises as `read_shard`."""
+    place_of = {name: place for place, name in enumerate(sample_ids)}
+    for shard in shards:
+        images = read_shard(shard)
+        for name, data in zip(images["sample_id"].to_pylist(), images["data"], strict=True):
+            if name in place_of:
+                yield place_of[name], data.as_py()
+
+
 def read_shard(content: bytes | Path, rows: npt.NDArray[np.int64] | None = None) -> pa.Table:
     """The samples of a shard object, or those of `rows` alone: SHARD_SCHEMA.
 

@@ -14,6 +14,7 @@ from tamis.ingest.located import Find, finder
 from tamis.manifest import Manifest
 from tamis.report.findings import advice, findings
 from tamis.report.histogram import draw
+from tamis.report.words import figure, number, share
 from tamis.version import __version__
 
 SIDE = 96
@@ -73,14 +74,6 @@ def _thumbnail(data: bytes) -> str | None:
     return f"data:image/{'png' if small else 'webp'};base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "not known" if value is None else f"{value:.{digits}f}"
-
-
 _environment = Environment(
     loader=PackageLoader("tamis.report"),
     autoescape=True,
@@ -88,4 +81,4 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters |= {"share": _share, "figure": _figure, "number": lambda value: f"{value:,}"}
+_environment.filters |= {"share": share, "figure": figure, "number": number}

@@ -56,6 +56,11 @@ def bases_of(folders: Mapping[str, Collection[str]], direct: Set[str]) -> set[st
 
     folders: the names of those in each folder that lead to images. direct: folders with images of their own.
     """
+
+    def leads_on(item: tuple[str, str]) -> bool:
+        name, folder = item
+        return folder in folders or name.lower() in NO_CLASSES
+
     bases: set[str] = set()
     pending = [""]
     while pending:
@@ -67,12 +72,8 @@ def bases_of(folders: Mapping[str, Collection[str]], direct: Set[str]) -> set[st
             # Else `train` may be a class of locomotives: it is a split where nothing else is beside, or another split.
             pending += [inner[name] for name in splits]
             bases.add(base)
-        elif len(names) == 1 and base not in direct and _is_no_class(*inner.popitem(), folders):
-            pending.append(f"{base}/{next(iter(names))}".removeprefix("/"))
+        elif len(names) == 1 and base not in direct and all(map(leads_on, inner.items())):
+            pending += inner.values()
         else:
             bases.add(base)
     return bases
-
-
-def _is_no_class(name: str, folder: str, folders: Mapping[str, Collection[str]]) -> bool:
-    return folder in folders or name.lower() in NO_CLASSES

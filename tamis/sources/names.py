@@ -13,6 +13,16 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _PLAIN = re.compile(r"(?:[\w+=,@~-][\w+=,@~. -]*/)*[\w+=,@~-][\w+=,@~. -]*", re.ASCII)
 # By which a file is taken for an image; which it is, its content says.
 _IMAGE_SUFFIXES = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"}
+# How the files of most formats begin.
+_SUFFIXES = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"RIFF": ".webp",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
 _UNSHOWABLE = re.compile("|".join(pattern.pattern for pattern in (_CONTROL, _DIRECTION, _SURROGATE)))
 
 
@@ -50,6 +60,11 @@ def last_part(name: str) -> str:
 def is_image(name: str) -> bool:
     """Whether a file is called like an image."""
     return name.rpartition(".")[2].lower() in _IMAGE_SUFFIXES
+
+
+def image_suffix(content: bytes) -> str:
+    """How the name of an image file with this content ends; "" where its beginning does not tell."""
+    return next((suffix for magic, suffix in _SUFFIXES.items() if content.startswith(magic)), "")
 
 
 def beside(name: str, other: str) -> str:

@@ -28,7 +28,7 @@ from tamis.sources.entries import (
 )
 from tamis.sources.labels import LABEL_COLUMNS, label_text
 from tamis.sources.metadata import is_metadata
-from tamis.sources.names import shown
+from tamis.sources.names import image_suffix, shown
 
 MAGIC = b"PAR1"
 DEFAULT_NAME = "images.parquet"
@@ -41,15 +41,6 @@ BATCH_BYTES = 8 * 2**20
 MAX_BATCH_ROWS = 256
 
 _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, KeyError, IndexError, TypeError)
-_SUFFIXES = {
-    b"\x89PNG": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"RIFF": ".webp",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-}
 
 
 @dataclass(frozen=True)
@@ -141,8 +132,7 @@ def _picture(name: str, data: Any, path: Any, label: str | None) -> Picture | Re
         return Refused(name, "the row has no image")
     if len(data) > MAX_ENTRY_BYTES:
         return Refused(name, f"{len(data)} bytes are too many for one image; at most {MAX_ENTRY_BYTES} are taken")
-    suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), "")
-    return Picture(name.rpartition("/")[2] + suffix, data, label)
+    return Picture(name.rpartition("/")[2] + image_suffix(data), data, label)
 
 
 def _columns(schema: pa.Schema) -> _Columns:

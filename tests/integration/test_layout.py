@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "tamis.sources": {"tamis.store", "tamis.settings"},
     "tamis.ingest": {"tamis.sources"},
     "tamis.encoders": {"tamis.ingest"},
-    "tamis.exports": {"tamis.ingest"},
+    "tamis.exports": {"tamis.ingest", "tamis.sources"},
     "tamis.report": {"tamis.curation", "tamis.ingest", "tamis.manifest"},
     "tamis.client": {"tamis.manifest"},
     "migrations": set(),

@@ -139,7 +139,7 @@ def reported(model: type[Job], row_id: str) -> Iterator[None]:
 
 def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
     try:
-        watch()()
+        check_wanted(str(DBOS.workflow_id))
         wait_out(catalog, row_id, lambda: advance(catalog, model, row_id, state="failed", error=cause))
     except CancelledError:
         log.info("%s failed after it was cancelled: %s", row_id, cause)
@@ -168,16 +168,11 @@ def stages(model: type[Job], row_id: str) -> Stage:
     return lambda stage, message: reporter(model, row_id, stage, message)
 
 
-def watch() -> Callable[[], None]:
-    """To be called now and then: raises CancelledError once this try at a job was cancelled. Its row alone does not
-    tell, for the job may have been queued again since."""
-    jobs, this = runtime().jobs, str(DBOS.workflow_id)
-
-    def look() -> None:
-        if jobs.is_cancelled(this):
-            raise CancelledError(f"{this} was cancelled.")
-
-    return look
+def check_wanted(workflow_id: str) -> None:
+    """Raises CancelledError once this try at a job was cancelled. Its row alone does not tell, for the job may have
+    been queued again since."""
+    if runtime().jobs.is_cancelled(workflow_id):
+        raise CancelledError(f"{workflow_id} was cancelled.")
 
 
 def locked(session: Session, model: type[JobRow], row_id: str) -> JobRow:
@@ -185,20 +180,21 @@ def locked(session: Session, model: type[JobRow], row_id: str) -> JobRow:
     row = session.get(model, row_id, with_for_update=True)
     if row is None or row.state == "cancelled":
         raise CancelledError(f"{row_id} was cancelled.")
-    watch()()
+    check_wanted(str(DBOS.workflow_id))
     return row
 
 
 def throttled(report: Progress) -> Progress:
-    """Passes on at most four reports a second, and the last. Raises CancelledError as `watch` does."""
-    last, look = time.monotonic(), watch()
+    """Passes on at most four reports a second, and the last. Raises CancelledError as `check_wanted` does."""
+    # Noted here, for it may be called from another thread.
+    last, this = time.monotonic(), str(DBOS.workflow_id)
 
     def passed(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= REPORT_SECONDS or 0 < total <= done:
             last = now
-            look()
+            check_wanted(this)
             report(done, total)
 
     return passed

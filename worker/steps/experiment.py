@@ -5,9 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from tamis.progress import Progress
-from trainer.arms import planned
+from trainer.arms import planned, strategies_of
 from trainer.experiment import OnRun, run_experiment
-from trainer.recipes import taught
 from trainer.report import JUDGED, report, verdicts
 from trainer.results import Runs
 from trainer.verdicts import compared, scores_of
@@ -15,10 +14,7 @@ from worker.steps.ingest import Stored
 from worker.steps.manifest import Treatment, make_manifest
 from worker.steps.place import Place, StoredCheckpoint
 from worker.steps.request import Request
-from worker.steps.train import stored_images
-
-# Settings that are of no recipe.
-OF_EXPERIMENT = ("recipe", "device", "arms", "seeds")
+from worker.steps.train import lesson_of, stored_images
 
 
 def experiment(
@@ -39,12 +35,10 @@ def experiment(
     settings: `arms` and `seeds`, and those of `worker/steps/train.py`. Decisions of people are not laid over: it is the
     rule that is judged. kept, on_run: see `run_experiment`. Raises as `planned` and `run_experiment` do.
     """
-    given = {name: value for name, value in settings.items() if name not in OF_EXPERIMENT}
-    lesson = taught(given, settings.get("recipe"))
+    lesson = lesson_of(settings)
     plan = planned(settings["arms"], lesson.recipe)
-    strategies = list(dict.fromkeys(arm.strategy for arm in plan if arm.strategy)) or ["auto"]
     with place.scratch() as folder:
-        manifests = {strategy: folder / strategy for strategy in strategies}
+        manifests = {strategy: folder / strategy for strategy in strategies_of(plan)}
         for strategy, place_of_it in manifests.items():
             make_manifest(place, result, dataset, request, encoder, Treatment(strategy)).write(place_of_it)
         runs = run_experiment(

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tamis.encoders.names import encoder_place
-from tamis.ingest.shards import read_shard
+from tamis.ingest.shards import images_in
 from tamis.progress import Progress
-from trainer.recipes import taught
+from trainer.recipes import Taught, taught
 from trainer.run import TrainingResult, train_manifest
 from trainer.training import OnMetrics
 from worker.steps.ingest import Stored
 from worker.steps.place import Place, StoredCheckpoint
 
-# Settings that are of no recipe.
-OF_ARM = ("recipe", "baseline", "flags", "device")
+# Settings that are of no recipe: of a training on a manifest, and of an experiment.
+OF_NO_RECIPE = ("recipe", "device", "baseline", "flags", "arms", "seeds")
 
 
 def train(
@@ -30,8 +30,7 @@ def train(
     settings: of `train_manifest`, `taught` and the device, as values of JSON, over those of a recipe that is named.
     checkpoint: for the caller to discard, once the result is recorded.
     """
-    given = {name: value for name, value in settings.items() if name not in OF_ARM}
-    lesson = taught(given, settings.get("recipe"))
+    lesson = lesson_of(settings)
     with place.scratch() as folder:
         for name, content in place.files(manifest).items():
             (folder / name).write_bytes(content)
@@ -54,11 +53,12 @@ def train(
         return key, result
 
 
+def lesson_of(settings: Mapping[str, Any]) -> Taught:
+    """What is said of the training itself, over the recipe that is named."""
+    given = {name: value for name, value in settings.items() if name not in OF_NO_RECIPE}
+    return taught(given, settings.get("recipe"))
+
+
 def stored_images(place: Place, dataset: Stored, sample_ids: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     """Place and file of each sample among `sample_ids`, shard by shard."""
-    place_of = {name: number for number, name in enumerate(sample_ids)}
-    for shard in dataset.shards:
-        images = read_shard(place.objects.get(shard.key))
-        for name, data in zip(images["sample_id"].to_pylist(), images["data"], strict=True):
-            if name in place_of:
-                yield place_of[name], data.as_py()
+    return images_in((place.objects.get(shard.key) for shard in dataset.shards), sample_ids)
