@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from service import problems
+from service.audit import Audited
 from service.auth import API, Guarded, LoopbackHosts
 from service.backend import open_backend
 from service.dashboard.pages import pages
@@ -14,7 +15,9 @@ from service.dashboard.security import secure
 from service.dashboard.static_files import static_files
 from service.description import describe
 from service.janitor import sweep_regularly
+from service.observed import Observed, request_seconds
 from service.routes import (
+    administration,
     curations,
     datasets,
     decisions,
@@ -58,11 +61,14 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.backend, app.state.require_key = backend, require_key
+    app.state.requests = request_seconds()
     problems.install(app)
-    app.add_middleware(Guarded)
+    app.add_middleware(Audited)
+    app.add_middleware(Guarded, requests_per_minute=settings.requests_per_minute)
     if not require_key:
         app.add_middleware(LoopbackHosts)
     secure(app)
+    app.add_middleware(Observed, log_requests=settings.log_requests)
     for module in (
         datasets,
         uploads,
@@ -75,6 +81,7 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         decisions,
         managing,
         jobs,
+        administration,
     ):
         app.include_router(module.router, prefix=API)
     app.include_router(health.router)

@@ -38,7 +38,7 @@ def queue_archive(
     row = open_dataset(session, dataset_id, lock=True)
     earlier, row.upload_key, row.upload_name, row.source_uri, row.bytes = row.upload_key, key, name, None, 0
     session.flush()
-    claim_room(session, backend.settings.quota_bytes, size)
+    claim_room(session, backend.settings.quota_bytes, size, dataset_id)
     row.bytes = size
     row.requeue("waiting for a worker")
     backend.jobs.enqueue(session, "ingest", dataset_id, attempt(key))

@@ -1,32 +1,27 @@
-"""Who may call: API keys, as bearer token or in a browser's cookie; and no page of another site may change things."""
+"""Who may call: API keys, as bearer token or in a browser's cookie; how often; and no page of another site."""
 
-import hashlib
 import ipaddress
-import secrets
-from datetime import datetime, timedelta
+import time
 from http import HTTPStatus
-from typing import Literal, cast, get_args
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from fastapi import HTTPException, Request, Response
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from service import problems
-from tamis.errors import AuthenticationError, InputError, NotFoundError
-from tamis.store.catalog import Catalog
-from tamis.store.schema import ApiKey, new_id, now
+from service.keys import ANYONE, SCOPES, Caller, Scope, caller_with
+from tamis.errors import AuthenticationError, NotFoundError
 
 API = "/api/v1"
-# What a key may do, each also what those before it may.
-Scope = Literal["read", "write", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 COOKIE = "tamis_key"
 READING = {"GET", "HEAD", "OPTIONS"}
-# A key's last use is noted no more often than this, so that reading pages does not mean writing to the database.
-NOTED_EVERY = timedelta(minutes=1)
+# Who may make and revoke keys may do everything: these are read by administrators alone.
+ADMINISTRATION = tuple(f"{API}/{name}" for name in ("keys", "audit", "settings"))
 
 
 def is_loopback(host: str) -> bool:
@@ -41,10 +36,13 @@ def is_loopback(host: str) -> bool:
 
 class Guarded:
     """ASGI middleware: refuses before any of a body is read. Of the API, requests without a standing key, where one is
-    required, and those that a page of another site sent; of every address, letters that no name here has."""
+    required, and those that a page of another site sent; of every address, letters that no name here has, and, where
+    keys are required, more requests a minute than the settings allow a key, or an address that sent none."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, requests_per_minute: int) -> None:
         self._app = app
+        self._allowed = RateLimitItemPerMinute(requests_per_minute)
+        self._rates = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,11 +52,27 @@ class Guarded:
         refusal = None
         if not scope["path"].isprintable():
             refusal = problems.problem(request, HTTPStatus.NOT_FOUND, NotFoundError.type, problems.DETAILS[404])
+        elif request.app.state.require_key:
+            refusal = await run_in_threadpool(self._refusal, request)
         elif scope["path"].startswith(f"{API}/"):
             # Without keys nothing is looked up, and a thread is not worth its while.
-            keyed = request.app.state.require_key
-            refusal = await run_in_threadpool(_refusal, request) if keyed else _refusal(request)
+            refusal = _refusal(request)
         await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        caller = caller_of(request)
+        name = caller.key_id if caller else request.client.host if request.client else ""
+        if not self._rates.hit(self._allowed, name):
+            wait = max(1, round(self._rates.get_window_stats(self._allowed, name).reset_time - time.time()))
+            return problems.problem(
+                request,
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too-many-requests",
+                f"A key may send {self._allowed.amount:,} requests a minute here.",
+                f"Try again in {wait} s; TAMIS_REQUESTS_PER_MINUTE sets how many.",
+                headers={"retry-after": str(wait)},
+            )
+        return _refusal(request) if request.url.path.startswith(f"{API}/") else None
 
 
 def _refusal(request: Request) -> Response | None:
@@ -66,15 +80,17 @@ def _refusal(request: Request) -> Response | None:
         refuse_other_sites(request)
     except HTTPException as error:
         return problems.problem(request, error.status_code, problems.KINDS[error.status_code], error.detail)
-    scope, needed = scope_of_request(request), scope_needed(request.method, request.url.path)
-    if scope is not None and SCOPES.index(scope) >= SCOPES.index(needed):
+    caller, needed = caller_of(request), scope_needed(request.method, request.url.path)
+    if caller is not None and SCOPES.index(caller.scope) >= SCOPES.index(needed):
         return None
-    if scope is not None:
+    if caller is not None:
         return problems.problem(
             request,
             HTTPStatus.FORBIDDEN,
             problems.KINDS[403],
-            f"This key may {scope}, and this request needs one that may {needed}.".replace("admin", "administer"),
+            f"This key may {caller.scope}, and this request needs one that may {needed}.".replace(
+                "admin", "administer"
+            ),
             "Make one with `tamis keys create NAME --scope` beside the server.",
         )
     return problems.problem(
@@ -86,15 +102,13 @@ def _refusal(request: Request) -> Response | None:
     )
 
 
-def is_signed_in(request: Request) -> bool:
-    return scope_of_request(request) is not None
-
-
-def scope_of_request(request: Request) -> Scope | None:
-    """What the request may do by its key; None without one that stands."""
+def caller_of(request: Request) -> Caller | None:
+    """Whose request it is, looked up once; None without a key that stands, where one is required."""
     if not request.app.state.require_key:
-        return "admin"
-    return scope_of(request.app.state.backend.catalog, _key_of(request))
+        return ANYONE
+    if not hasattr(request.state, "caller"):
+        request.state.caller = caller_with(request.app.state.backend.catalog, _key_of(request))
+    return request.state.caller  # type: ignore[no-any-return]  # starlette's State
 
 
 def _key_of(request: Request) -> str:
@@ -102,16 +116,17 @@ def _key_of(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
 
 
-def name_of_caller(request: Request) -> str:
-    """What the key of a request is called; empty where none is needed."""
-    if not request.app.state.require_key:
-        return ""
-    with request.app.state.backend.catalog.reading() as session:
-        return session.scalar(sa.select(ApiKey.name).where(ApiKey.hash == _hash(_key_of(request)))) or ""
+def this_caller(request: Request) -> Caller:
+    """The same in a route, which nobody else reaches."""
+    caller = caller_of(request)
+    assert caller is not None, "refused before"
+    return caller
 
 
 def scope_needed(method: str, path: str) -> Scope:
     """To read, to write, or to delete for good; an upload that is given up is no loss."""
+    if path.startswith(ADMINISTRATION):
+        return "admin"
     if method in READING:
         return "read"
     return "admin" if method == "DELETE" and not path.startswith(f"{API}/uploads/") else "write"
@@ -167,49 +182,3 @@ def _names_loopback(request: Request) -> bool:
     except ValueError:
         return False
     return host is not None and is_loopback(host)
-
-
-def scope_of(catalog: Catalog, key: str) -> Scope | None:
-    """What `key` may do; None if it was not made here, is revoked or has expired."""
-    moment = now()
-    standing = ApiKey.revoked_at.is_(None), sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment)
-    with catalog.reading() as session:
-        row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key), *standing))
-    if row is None:
-        return None
-    if row.last_used_at is None or moment - row.last_used_at > NOTED_EVERY:
-        with catalog.session() as session:
-            session.execute(sa.update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=moment))
-    return cast(Scope, row.scope)
-
-
-def create_key(
-    catalog: Catalog, name: str, scope: Scope = "admin", expires_at: datetime | None = None
-) -> tuple[str, str]:
-    """Makes a key and returns (id, key). The key itself is shown this once; only its hash is stored."""
-    if not name.strip() or not name.isprintable():
-        raise InputError("A key needs a name of printable characters.", "Name it after who or what will use it.")
-    key = f"tamis_{secrets.token_urlsafe(32)}"
-    with catalog.session() as session:
-        row = ApiKey(id=new_id("key"), name=name, hash=_hash(key), prefix=key[:12], scope=scope, expires_at=expires_at)
-        session.add(row)
-        return row.id, key
-
-
-def list_keys(catalog: Catalog) -> list[ApiKey]:
-    with catalog.session() as session:
-        rows = list(session.scalars(sa.select(ApiKey).order_by(ApiKey.created_at)))
-        session.expunge_all()
-        return rows
-
-
-def revoke_key(catalog: Catalog, key_id: str) -> None:
-    with catalog.session() as session:
-        row = session.get(ApiKey, key_id)
-        if row is None:
-            raise NotFoundError(f"There is no key {key_id}.", "`tamis keys list` shows them.")
-        row.revoked_at = row.revoked_at or now()
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode(errors="replace")).hexdigest()

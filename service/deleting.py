@@ -14,7 +14,18 @@ from service.views import ACTIVE_STATES, found, kind_of
 from tamis.errors import BusyError, ConflictError
 from tamis.store.catalog import cancel
 from tamis.store.garbage import collect_garbage, needed
-from tamis.store.schema import Curation, Dataset, Decision, Embedding, Job, Manifest, StoredEncoder, Training, Upload
+from tamis.store.schema import (
+    Curation,
+    Dataset,
+    Decision,
+    Embedding,
+    Job,
+    JobLine,
+    Manifest,
+    StoredEncoder,
+    Training,
+    Upload,
+)
 
 # By which column rows of other kinds depend on one.
 DEPENDS: dict[type[Any], tuple[Any, ...]] = {
@@ -65,8 +76,11 @@ def delete_row(backend: Backend, model: type[Job], row_id: str, *, cascade: bool
         before = needed(session)
         upload_key = row.upload_key if isinstance(row, Dataset) else None
         active = row.state in ACTIVE_STATES
-        for kind, of_it in depending:
-            session.execute(sa.delete(kind).where(of_it).execution_options(synchronize_session=False))
+        for kind, of_it in [*depending, (model, model.id == row_id)]:
+            if issubclass(kind, Job):
+                session.execute(sa.delete(JobLine).where(JobLine.job_id.in_(sa.select(kind.id).where(of_it))))
+            if kind is not model:
+                session.execute(sa.delete(kind).where(of_it).execution_options(synchronize_session=False))
         uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == row_id)).all()
         session.delete(row)
     if active:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from service.schemas import MAX_INTEGER, Request, Text
+from service.bodies import MAX_INTEGER, Request, Text
 from service.verdicts import Which
 
 Similarity = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]

@@ -35,7 +35,7 @@ def serve(
     """Serves until SIGTERM or SIGINT. keys: whether API keys are asked for on a loopback address too."""
     if with_worker:
         settings.require_device()
-    log_to_stderr()
+    log_to_stderr(settings.log_format)
     settings.data.mkdir(parents=True, exist_ok=True)
     if reload:
         if keys or not is_loopback(host):

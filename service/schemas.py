@@ -1,194 +1,11 @@
-"""What crosses the network: request bodies and answers, as OpenAPI describes them."""
+"""What the API answers, as OpenAPI describes it."""
 
 from datetime import datetime
-from enum import IntEnum
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-
-from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation
-from tamis.encoders.names import MAX_SIZE, MAX_VIEWS, MIN_SIZE, Architecture, encoder_forms
-from tamis.ingest.images import THUMBNAIL_SIZES
+from pydantic import BaseModel, Field
 
 State = Literal["empty", "queued", "running", "succeeded", "failed", "cancelled"]
-# What a column of either database holds.
-MAX_INTEGER = 2**63 - 1
-Share = Annotated[float, Field(gt=0, lt=1)]
-ImageSize = Literal["auto"] | Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
-Epochs = Annotated[int, Field(ge=1, le=10_000)] | None
-Steps = Annotated[int, Field(ge=1, le=10_000_000)] | None
-Device = Literal["auto", "cpu", "cuda"]
-Length = TypeVar("Length", "NewCuration", "NewTraining")
-
-
-def storable(text: str) -> str:
-    """`text`, unless a database could not hold it."""
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("holds a character that is no text")
-    return text
-
-
-def named(text: str) -> str:
-    """`text` without blanks around it, of printable characters."""
-    if not text.strip().isprintable():
-        raise ValueError("holds a character that cannot be printed")
-    return text.strip()
-
-
-Text = Annotated[str, AfterValidator(storable)]
-Name = Annotated[str, AfterValidator(storable), AfterValidator(named)]
-
-
-def one_length(asked: Length) -> Length:
-    if asked.epochs is not None and asked.steps is not None:
-        raise ValueError("epochs and steps both say how long to train: give one of them")
-    return asked
-
-
-class Request(BaseModel):
-    """A request body. Unknown fields are refused: a misspelt one would silently mean its default."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Named(Request):
-    name: Name = Field(min_length=1, max_length=200, pattern=r"\S")
-
-
-class NewDataset(Named):
-    pass
-
-
-class Rename(Named):
-    pass
-
-
-class Location(Request):
-    uri: Text = Field(min_length=1, max_length=4096, description="file:///... under TAMIS_ALLOWED_ROOTS, or s3://...")
-
-
-class NewUpload(Request):
-    """What the headers that begin an upload say."""
-
-    dataset: Text
-    size: int
-    metadata: Text
-
-
-class NewCuration(Request):
-    dataset: Text
-    encoder: Text = Field("simclr", max_length=255, description=f"One of {', '.join(encoder_forms(server=True))}.")
-    views: int = Field(1, ge=1, le=MAX_VIEWS, description="Views of each image whose features are averaged.")
-    classes: Literal["auto"] | Annotated[int, Field(ge=2, lt=2**31)] = "auto"
-    pos_high: Literal["auto"] | Share = "auto"
-    pos_low: Share = 0.95
-    neighbours: int = Field(64, ge=1, le=1024)
-    score: Score = "blend"
-    architecture: Architecture = Field("auto", description="Network of the simclr encoder.")
-    image_size: ImageSize = Field("auto", description="Pixels of a side that the simclr encoder sees.")
-    epochs: Epochs = Field(None, description="Training length of the simclr encoder.")
-    steps: Steps = Field(None, description="The same in optimiser steps.")
-    device: Device = Field("auto", description="auto is what the worker has.")
-    seed: int = Field(0, ge=0, lt=2**31)
-
-    @model_validator(mode="after")
-    def _one_length(self) -> "NewCuration":
-        return one_length(self)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "NewCuration":
-        check_curation(self.classes, self.pos_high, self.pos_low, self.neighbours, self.score)
-        return self
-
-
-class NewManifest(Request):
-    strategy: Strategy = STRATEGY
-    fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    duplicates: Duplicates = Field(
-        "keep", description="exact drops all but the first of equal files, near those that look alike as well."
-    )
-
-
-class ThumbnailSize(IntEnum):
-    GRID, PAIR = THUMBNAIL_SIZES
-
-
-# As trainer/arms.py has them.
-Arm = Literal[
-    "baseline",
-    "remove",
-    "random",
-    "margin",
-    "margin-all",
-    "margin-random",
-    "temperature",
-    "temperature-all",
-    "temperature-random",
-    "combined",
-    "combined-all",
-    "combined-random",
-    "auto",
-    "auto-all",
-    "auto-random",
-    "debiased",
-    "hard",
-    "eliminated",
-    "sas",
-]
-
-
-class NewTraining(Request):
-    """A training on a manifest; or an experiment, which trains every arm with every seed, on a curation: the one that
-    is named, or the latest of a data set."""
-
-    manifest: Text | None = None
-    curation: Text | None = None
-    dataset: Text | None = None
-    arms: list[Arm] | None = Field(
-        None, min_length=1, max_length=20, description="Of an experiment. Baselines and controls are added."
-    )
-    seeds: int | None = Field(None, ge=2, le=50, description="Runs of each arm of an experiment.")
-    recipe: Literal["cifar10", "cifar100", "imagenet", "stl10", "tiny-imagenet"] | None = Field(
-        None, description="How to train, as the literature has it for a data set, for what the request leaves out."
-    )
-    architecture: Architecture = "auto"
-    image_size: ImageSize = "auto"
-    epochs: Epochs = None
-    steps: Steps = None
-    device: Device = "auto"
-    batch_size: int | None = Field(None, ge=4, le=65_536)
-    method: Literal["simclr", "moco", "simsiam"] = "simclr"
-    loss: Literal["infonce", "spectral"] = "infonce"
-    baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
-    flags: Literal["curated", "listed", "online"] = Field(
-        "curated", description="What tells the pairs to treat: the band of the manifest, its list, or the batch."
-    )
-    seed: int = Field(0, ge=0, lt=2**31)
-
-    @model_validator(mode="after")
-    def _together(self) -> "NewTraining":
-        if self.method != "simclr" and self.loss != "infonce":
-            raise ValueError(f"{self.method} does not learn by the loss {self.loss}: leave it out, or use simclr")
-        if self.method == "moco" and self.flags != "curated" and not self.baseline:
-            raise ValueError(f"the flags {self.flags} know the pairs of one batch: moco takes curated ones")
-        if sum(given is not None for given in (self.manifest, self.curation, self.dataset)) != 1:
-            raise ValueError("name a manifest to train on; or, for an experiment, a curation or a data set")
-        strange = self.model_fields_set & (OF_EXPERIMENT if self.manifest else OF_ONE_TRAINING)
-        if strange:
-            what = "a training on a manifest" if self.manifest else "an experiment"
-            raise ValueError(f"{', '.join(sorted(strange))}: of no use to {what}; leave it out")
-        return one_length(self)
-
-
-OF_EXPERIMENT = {"arms", "seeds"}
-OF_ONE_TRAINING = {"baseline", "flags", "seed"}
-
-
-class NewDecision(Request):
-    sample: int = Field(ge=0, le=MAX_INTEGER)
-    verdict: Literal["keep", "drop"]
-    note: Text = Field("", max_length=2000)
-
 
 T = TypeVar("T")
 
@@ -289,6 +106,15 @@ class JobView(JobFields):
     url: str | None
 
 
+class JobLine(BaseModel):
+    """What became of a job."""
+
+    state: State
+    stage: str
+    message: str
+    created_at: datetime
+
+
 class EncoderView(BaseModel):
     id: str
     encoder: str = Field(description="What POST /curations takes.")
@@ -298,6 +124,40 @@ class EncoderView(BaseModel):
     image_size: int
     dimension: int
     created_at: datetime
+
+
+class MadeKey(BaseModel):
+    id: str
+    key: str = Field(description="To be sent as `Authorization: Bearer KEY`. It is told this once.")
+
+
+class KeyView(BaseModel):
+    id: str
+    name: str
+    prefix: str
+    scope: str
+    stands: bool = Field(description="Neither revoked nor expired.")
+    bytes: int = Field(description="Of the data sets and unfinished uploads that it has made.")
+    quota_bytes: int | None
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class AuditView(BaseModel):
+    key: str = Field(description="The id of the key that it came with; empty where none is needed.")
+    by: str = Field(description="What that is called.")
+    method: str
+    path: str
+    status: int = Field(description="How it was answered.")
+    created_at: datetime
+
+
+class SettingView(BaseModel):
+    value: str
+    default: bool
+    description: str
 
 
 class Undone(BaseModel):

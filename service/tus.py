@@ -14,7 +14,7 @@ from typing import Annotated
 
 from fastapi import Header, HTTPException, Response
 
-from service.schemas import storable
+from service.bodies import storable
 from tamis.errors import ChecksumError
 
 VERSION = "1.0.0"

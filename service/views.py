@@ -17,6 +17,7 @@ from tamis.store.schema import (
     Decision,
     Embedding,
     Job,
+    JobLine,
     Manifest,
     StoredEncoder,
     Training,
@@ -227,6 +228,16 @@ def job_view(row: Job) -> schemas.JobView:
         url = f"/trainings/{row.id}" if isinstance(row, Training) else f"/curations/{curation.id}"
     about = {"kind": kind_of(row), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
     return schemas.JobView.model_validate({**_job_fields(row), **about})
+
+
+def lines_of(row: Job) -> "sa.Select[JobLine]":
+    """A job's log."""
+    return sa.select(JobLine).where(JobLine.job_id == row.id)
+
+
+def line_view(row: JobLine) -> schemas.JobLine:
+    told = {"state": row.state, "stage": row.stage, "message": row.message, "created_at": row.created_at}
+    return schemas.JobLine.model_validate(told)
 
 
 def _job_fields(row: Job) -> dict[str, Any]:

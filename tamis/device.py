@@ -1,6 +1,7 @@
 """Where tensors are computed. Light to import: PyTorch is loaded once it is asked."""
 
 import re
+import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,15 @@ def resolve_device(device: str) -> "torch.device":
     if (number := device.partition(":")[2]) and int(number) >= (there := torch.cuda.device_count()):
         raise InputError(f"There is no device {device}: {there} are there, counted from 0.", "Use cuda for the first.")
     return torch.device(device)
+
+
+def memory_of_gpu() -> tuple[int, int] | None:
+    """Bytes of the GPU's memory that are used, by whomever, and all; None unless this process has used one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return total - free, total
 
 
 def repeatable_convolutions() -> "AbstractContextManager[None]":

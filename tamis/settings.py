@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     upload_seconds: float = Field(
         7 * 86_400, gt=0, description="An unfinished upload that nothing was added to for so long is dropped."
     )
+    requests_per_minute: int = Field(
+        12_000, ge=1, description="What a key may send, where keys are asked for; then 429 tells when to go on."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Of the log: text, or json, an object a line.")
+    log_requests: bool = Field(False, description="Whether the log has a line for each request.")
     lease_seconds: float = Field(15.0, gt=0, description="A worker silent for so long is taken for dead.")
     api_key: str | None = Field(None, description="The key that the command line sends to a server.")
     worker_id: str | None = Field(None, description="A worker's name that stays over restarts.")

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
+from service.auth import this_caller
 from service.backend import Backend
 from service.dashboard import trainings
 from service.dashboard.render import page
@@ -90,6 +91,17 @@ def _guarded_pages(backend: Backend) -> APIRouter:
     def jobs(request: Request) -> HTMLResponse:
         since = _now()
         return page(request, "jobs.html", jobs=views.jobs(), since=since)
+
+    @router.get("/jobs/{job_id}")
+    def job(request: Request, job_id: str, cursor: Cursor = None) -> HTMLResponse:
+        since = _now()
+        return page(request, "job.html", **views.job(job_id, cursor), since=since)
+
+    @router.get("/settings")
+    def settings(request: Request, cursor: Cursor = None) -> HTMLResponse:
+        caller = this_caller(request)
+        shown = views.administration(cursor) if caller.scope == "admin" else {"keys": None}
+        return page(request, "settings.html", caller=caller, **shown)
 
     return router
 

@@ -65,6 +65,17 @@ def when(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
+def moment(text: str) -> str:
+    """To the second, for what follows quickly."""
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def brief(text: str) -> str:
     """`text` with only the beginning of each fingerprint in it."""
     return _FINGERPRINT.sub(r"\1…", text)
@@ -88,6 +99,8 @@ _environment.filters |= {
     "figure": figure,
     "size": size,
     "when": when,
+    "moment": moment,
+    "duration": duration,
     "hue": hue,
     "brief": brief,
 }

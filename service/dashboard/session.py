@@ -6,8 +6,9 @@ from urllib.parse import parse_qs, quote
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from service.auth import COOKIE, is_signed_in, refuse_other_sites, scope_of
+from service.auth import COOKIE, caller_of, refuse_other_sites
 from service.dashboard.render import THEME_COOKIE, THEMES, page
+from service.keys import caller_with
 
 YEAR = 365 * 86_400
 MAX_FORM = 8192
@@ -15,7 +16,7 @@ MAX_FORM = 8192
 
 def require_page(request: Request) -> None:
     """FastAPI dependency of pages: sends a browser without a key to the sign-in page."""
-    if not is_signed_in(request):
+    if caller_of(request) is None:
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         raise HTTPException(303, headers={"location": f"/login?next={quote(wanted)}"})
 
@@ -25,7 +26,7 @@ def session_pages() -> APIRouter:
 
     @router.get("/login")
     def sign_in_page(request: Request, wanted: Annotated[str, Query(alias="next")] = "/") -> Response:
-        if is_signed_in(request):
+        if caller_of(request) is not None:
             return RedirectResponse(_local(wanted), 303)
         return page(request, "login.html", wanted=_local(wanted), refused=False)
 
@@ -33,7 +34,7 @@ def session_pages() -> APIRouter:
     async def sign_in(request: Request) -> Response:
         form = await _form(request)
         key, wanted = form.get("key", "").strip(), _local(form.get("next", "/"))
-        if scope_of(request.app.state.backend.catalog, key) is None:
+        if caller_with(request.app.state.backend.catalog, key) is None:
             return page(request, "login.html", 401, wanted=wanted, refused=True)
         answer = RedirectResponse(wanted, 303)
         secure = request.url.scheme == "https"

@@ -1,8 +1,8 @@
 """What the pages of trainings, experiments and manifests show."""
 
-from typing import Any
+from typing import Any, get_args
 
-from service import schemas
+from service import bodies, schemas
 from service.backend import Backend
 from service.dashboard.charts import ROW_WIDTH, lines, rows
 from service.trainings import curves_of, runs_of, trainings_of
@@ -11,6 +11,8 @@ from tamis.store.catalog import page
 from tamis.store.schema import Manifest, Training
 
 TRAININGS = 50
+# What an experiment can be asked for; baselines and controls come with them.
+ARMS = [arm for arm in get_args(bodies.Arm) if arm not in ("baseline", "random") and "-" not in arm]
 POINTS = 400
 # Beside the name of what a probe measures, as a run of an experiment has it.
 MEASURES = {"linear": "Linear probe", "nearest": "20 nearest neighbours"}

@@ -1,20 +1,22 @@
 """What the pages show, as plain values: the API's own answers, put together page by page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
+from service import administration
 from service.archives import OPEN_STATES
 from service.backend import Backend
+from service.bodies import NewCuration
 from service.bounds import bound_parts
 from service.counts import cluster_counts, rank
 from service.cursors import read_cursor
-from service.dashboard.trainings import of_curation
+from service.dashboard.trainings import ARMS, of_curation
 from service.pairs import PairFilter, describe_samples, pairs_page
 from service.results import Result
 from service.samples import one_sample, quarantine_page, spread_samples
-from service.schemas import NewCuration
 from service.views import (
     ACTIVE_STATES,
     brought_embeddings,
@@ -23,12 +25,16 @@ from service.views import (
     decisions_page,
     encoder_view,
     found,
+    job_row,
+    job_view,
     job_views,
+    line_view,
+    lines_of,
     manifest_view,
 )
 from tamis.report.histogram import Chart, draw
 from tamis.store.catalog import page
-from tamis.store.schema import Curation, Dataset, Manifest, StoredEncoder
+from tamis.store.schema import Curation, Dataset, JobLine, Manifest, StoredEncoder
 
 DATASETS = 50
 CURATIONS = 50
@@ -38,6 +44,10 @@ QUARANTINED = 20
 PARTNERS = 24
 DECISIONS = 100
 ENCODERS = 100
+LINES = 100
+# How a job says that an outage stops it.
+WAITING = "waiting for "
+AUDITED = 100
 
 Values = dict[str, Any]
 
@@ -104,6 +114,7 @@ class PageViews:
             "chart": chart,
             "pairs": pairs,
             "trainings": of_curation(self._backend, curation_id),
+            "arms": ARMS,
         }
 
     def encoders(self, cursor: str | None) -> Values:
@@ -189,6 +200,26 @@ class PageViews:
             "dropped": verdicts.count("drop"),
         }
 
+    def job(self, job_id: str, cursor: str | None) -> Values:
+        """A job, what its stages took, and a page of its log, the latest first."""
+        with self._backend.catalog.reading() as session:
+            row = job_row(session, job_id)
+            lines, following = page(session, lines_of(row), JobLine, cursor, LINES)
+            every = session.scalars(lines_of(row).order_by(JobLine.id)).all()
+            return {
+                "job": job_view(row).model_dump(mode="json"),
+                "stages": _stages(every),
+                "lines": [line_view(line).model_dump(mode="json") for line in lines],
+                "next": following,
+            }
+
+    def administration(self, cursor: str | None) -> Values:
+        return {
+            "keys": {"items": [view.model_dump(mode="json") for view in administration.key_views(self._backend)]},
+            "audit": administration.audited(self._backend, cursor, AUDITED).model_dump(mode="json"),
+            "settings": {name: view.model_dump() for name, view in administration.setting_views(self._backend).items()},
+        }
+
     def jobs(self, only_active: bool = False) -> list[Values]:
         with self._backend.catalog.session() as session:
             views = [view.model_dump(mode="json") for view in job_views(session)]
@@ -202,6 +233,21 @@ def _settings(parameters: Values) -> Values:
         for name, field in NewCuration.model_fields.items()
         if name in parameters and (name in ("encoder", "score") or parameters[name] != field.default)
     }
+
+
+def _stages(lines: Sequence[JobLine]) -> list[Values]:
+    """What the job did, when it began, and the seconds until what came next; of lines in their order."""
+    found: list[Values] = []
+    for line in lines:
+        if line.message.startswith(WAITING):
+            continue
+        if found and found[-1]["seconds"] is None:
+            found[-1]["seconds"] = (line.created_at - found[-1]["begun"]).total_seconds()
+        if line.state == "running" and line.stage:
+            began = line.created_at
+            name = line.message or line.stage
+            found.append({"name": name, "begun": began, "began": began.isoformat(), "seconds": None})
+    return found
 
 
 def _chart(summary: Values) -> Chart:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from service.backend import Backend, backend
-from service.schemas import MAX_INTEGER, Page
+from service.bodies import MAX_INTEGER
+from service.schemas import Page
 from service.views import found
 from tamis.store.catalog import page, recall, remember
 

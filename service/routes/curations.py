@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from service import schemas
+from service import bodies, schemas
 from service.backend import Backend
 from service.bounds import bound_parts
 from service.events import job_events
@@ -33,7 +33,7 @@ MIN_SAMPLES = 4
 
 @router.post("", status_code=202)
 def create_curation(
-    body: schemas.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
+    body: bodies.NewCuration, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.CurationView:
     _must_be_had(backend, body)
 
@@ -55,7 +55,7 @@ def create_curation(
     return made
 
 
-def _must_be_had(backend: Backend, body: schemas.NewCuration) -> None:
+def _must_be_had(backend: Backend, body: bodies.NewCuration) -> None:
     """Raises for an encoder of which it is known at once that no worker will find it, or use it so."""
     asked = parse_encoder(body.encoder, server=True)
     asked.check_options(
@@ -70,7 +70,7 @@ def _must_be_had(backend: Backend, body: schemas.NewCuration) -> None:
         raise NotFoundError(f"There is no encoder {asked.file}.", "POST its file to /encoders.")
 
 
-def _embedding_to_use(session: Session, body: schemas.NewCuration) -> str | None:
+def _embedding_to_use(session: Session, body: bodies.NewCuration) -> str | None:
     """The embedding the user brought, where the request asks for it. Raises when the data set cannot be curated."""
     asked = parse_encoder(body.encoder, server=True)
     dataset = found(session, Dataset, body.dataset)
@@ -79,6 +79,11 @@ def _embedding_to_use(session: Session, body: schemas.NewCuration) -> str | None
     if dataset.samples < MIN_SAMPLES:
         raise InputError(
             f"Data set {dataset.id} has {dataset.samples} images.", f"A curation compares at least {MIN_SAMPLES}."
+        )
+    if body.classes != "auto" and body.classes > dataset.samples:
+        raise InputError(
+            f"{body.classes} classes are more than the {dataset.samples} images of data set {dataset.id}.",
+            "Leave classes out to have them estimated.",
         )
     if asked.kind != "embeddings":
         return None

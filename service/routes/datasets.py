@@ -11,8 +11,9 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service import samples, schemas
+from service import bodies, samples, schemas
 from service.archives import attempt, check_archive, discard, open_dataset, queue_archive
+from service.auth import this_caller
 from service.backend import Backend
 from service.deleting import delete_row
 from service.events import job_events
@@ -42,10 +43,16 @@ router = APIRouter(route_class=CheckedRoute, prefix="/datasets", tags=["data set
 
 @router.post("", status_code=201)
 def create_dataset(
-    body: schemas.NewDataset, response: Response, backend: BackendDep, key: IdempotencyKey = None
+    body: bodies.NewDataset,
+    request: Request,
+    response: Response,
+    backend: BackendDep,
+    key: IdempotencyKey = None,
 ) -> schemas.DatasetView:
+    by = this_caller(request).key_id or None
+
     def make(session: Session) -> Dataset:
-        row = Dataset(id=new_id("ds"), name=body.name, state="empty")
+        row = Dataset(id=new_id("ds"), name=body.name, state="empty", key_id=by)
         session.add(row)
         session.flush()
         return row
@@ -120,7 +127,7 @@ def _uploaded(backend: Backend, dataset_id: str, upload_key: str, name: str, siz
 
 
 @router.post("/{dataset_id}/location", status_code=202)
-def register_location(dataset_id: str, body: schemas.Location, backend: BackendDep) -> schemas.DatasetView:
+def register_location(dataset_id: str, body: bodies.Location, backend: BackendDep) -> schemas.DatasetView:
     """Registers a folder, file, object or prefix that the server may read; its images are read in place."""
     uri, name = _checked_location(body.uri, backend.settings.allowed_roots)
     with backend.catalog.session() as session:
@@ -155,8 +162,8 @@ def _checked_location(uri: str, roots: tuple[Path, ...]) -> tuple[str, str]:
 def _must_take(backend: Backend, dataset_id: str, size: int) -> int | None:
     with backend.catalog.session() as session:
         open_dataset(session, dataset_id)
-        claim_room(session, backend.settings.quota_bytes, size)
-        return room_left(session, backend.settings.quota_bytes)
+        claim_room(session, backend.settings.quota_bytes, size, dataset_id)
+        return room_left(session, backend.settings.quota_bytes, dataset_id)
 
 
 @router.get("/{dataset_id}/events")
@@ -181,8 +188,8 @@ def get_thumbnail(
     number: Number,
     request: Request,
     backend: BackendDep,
-    size: Annotated[schemas.ThumbnailSize, Query(description="Pixels of the longer side, at most.")] = (
-        schemas.ThumbnailSize.GRID
+    size: Annotated[bodies.ThumbnailSize, Query(description="Pixels of the longer side, at most.")] = (
+        bodies.ThumbnailSize.GRID
     ),
 ) -> Response:
     """A WebP; of a small image the file itself, as PNG, JPEG or WebP."""

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from service import filters, schemas
-from service.auth import name_of_caller
+from service import bodies, filters, schemas
+from service.auth import this_caller
 from service.pairs import pair_filter
 from service.ranking import matching_samples
 from service.requests import CheckedRoute
@@ -27,8 +27,8 @@ AT_ONCE = 10_000
 
 
 @router.post("/curations/{curation_id}/decisions", status_code=201)
-def decide(curation_id: str, body: schemas.NewDecision, request: Request, backend: BackendDep) -> schemas.DecisionView:
-    by = name_of_caller(request)
+def decide(curation_id: str, body: bodies.NewDecision, request: Request, backend: BackendDep) -> schemas.DecisionView:
+    by = this_caller(request).name
     with backend.catalog.session() as session:
         curation = found(session, Curation, curation_id, lock=True)
         if body.sample >= curation.dataset.samples:
@@ -48,7 +48,7 @@ def decide_in_bulk(
 
     Of a dry run nothing remains but the counts. A batch is undone as one.
     """
-    by, batch = name_of_caller(request), None if body.dry_run else new_id("ba")
+    by, batch = this_caller(request).name, None if body.dry_run else new_id("ba")
     with backend.catalog.session() as session:
         # Locked before the decisions are read: what another person decides meanwhile comes after.
         found(session, Curation, curation_id, lock=True)
@@ -94,7 +94,7 @@ def list_decisions(
 
 @router.post("/decisions/{decision_id}/undo", status_code=201)
 def undo(decision_id: Number, request: Request, backend: BackendDep) -> schemas.DecisionView:
-    by = name_of_caller(request)
+    by = this_caller(request).name
     with backend.catalog.session() as session:
         row = found(session, Decision, decision_id)
         found(session, Curation, row.curation_id, lock=True)
@@ -108,7 +108,7 @@ def undo(decision_id: Number, request: Request, backend: BackendDep) -> schemas.
 @router.post("/curations/{curation_id}/decisions/bulk/{batch}/undo", status_code=201)
 def undo_batch(curation_id: str, batch: str, request: Request, backend: BackendDep) -> schemas.Undone:
     """Undoes what is not undone yet of all that one request decided."""
-    by = name_of_caller(request)
+    by = this_caller(request).name
     with backend.catalog.session() as session:
         found(session, Curation, curation_id, lock=True)
         rows = session.execute(decisions_query(curation_id).where(Decision.batch == batch)).all()

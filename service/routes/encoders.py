@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from service import schemas
+from service import bodies, schemas
 from service.backend import Backend
 from service.requests import CheckedRoute
 from service.routes.common import BINARY, BackendDep, Cursor, Limit, list_page
@@ -19,14 +19,14 @@ from tamis.store.schema import StoredEncoder, new_id
 router = APIRouter(route_class=CheckedRoute, prefix="/encoders", tags=["encoders"])
 
 Architecture = Annotated[
-    schemas.Text | None,
+    bodies.Text | None,
     Query(
         pattern="^(torchvision|timm):.+",
         max_length=200,
         description="The network, as torchvision:NAME or timm:NAME, where its weights alone do not tell.",
     ),
 ]
-Name = Annotated[schemas.Text, Query(min_length=1, max_length=255, description="The file's name, for lists.")]
+Name = Annotated[bodies.Text, Query(min_length=1, max_length=255, description="The file's name, for lists.")]
 
 
 @router.post("", status_code=201, openapi_extra=BINARY)

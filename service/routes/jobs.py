@@ -9,10 +9,10 @@ from service.backend import Backend
 from service.deleting import WITHOUT_RESULT, cancel_row
 from service.events import all_job_events
 from service.requests import CheckedRoute
-from service.routes.common import BackendDep
-from service.views import job_row, job_view, job_views, kind_of
+from service.routes.common import BackendDep, Cursor, Limit, list_page
+from service.views import job_row, job_view, job_views, kind_of, line_view, lines_of
 from tamis.errors import ConflictError
-from tamis.store.schema import Dataset
+from tamis.store.schema import Dataset, JobLine
 
 router = APIRouter(route_class=CheckedRoute, prefix="/jobs", tags=["jobs"])
 
@@ -34,6 +34,15 @@ def get_job(job_id: str, backend: BackendDep) -> schemas.JobView:
     """The job of a data set (its ingest), a curation, a manifest or a training, by the id of that."""
     with backend.catalog.session() as session:
         return job_view(job_row(session, job_id))
+
+
+@router.get("/{job_id}/log")
+def get_job_log(
+    job_id: str, backend: BackendDep, cursor: Cursor = None, limit: Limit = 100
+) -> schemas.Page[schemas.JobLine]:
+    """What became of the job, the latest first: queued, begun, each stage, what it waited for, how it ended."""
+    with backend.catalog.reading() as session:
+        return list_page(session, lines_of(job_row(session, job_id)), JobLine, line_view, cursor, limit)
 
 
 @router.post("/{job_id}/cancel", status_code=202)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from service import schemas
+from service import bodies, schemas
 from service.backend import Backend
 from service.deleting import cancel_or_delete, delete_encoder
 from service.requests import CheckedRoute
@@ -26,17 +26,17 @@ def _cancelled(view: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 
 @router.patch("/datasets/{dataset_id}")
-def rename_dataset(dataset_id: str, body: schemas.Rename, backend: BackendDep) -> schemas.DatasetView:
+def rename_dataset(dataset_id: str, body: bodies.Rename, backend: BackendDep) -> schemas.DatasetView:
     return _renamed(backend, Dataset, dataset_id, body, dataset_view)
 
 
 @router.patch("/curations/{curation_id}")
-def rename_curation(curation_id: str, body: schemas.Rename, backend: BackendDep) -> schemas.CurationView:
+def rename_curation(curation_id: str, body: bodies.Rename, backend: BackendDep) -> schemas.CurationView:
     return _renamed(backend, Curation, curation_id, body, curation_view)
 
 
 @router.patch("/manifests/{manifest_id}")
-def rename_manifest(manifest_id: str, body: schemas.Rename, backend: BackendDep) -> schemas.ManifestView:
+def rename_manifest(manifest_id: str, body: bodies.Rename, backend: BackendDep) -> schemas.ManifestView:
     return _renamed(backend, Manifest, manifest_id, body, manifest_view)
 
 
@@ -64,9 +64,7 @@ def forget_encoder(encoder_id: str, backend: BackendDep) -> None:
     delete_encoder(backend, encoder_id)
 
 
-def _renamed(
-    backend: Backend, model: type[Any], row_id: str, body: schemas.Rename, view: Callable[[Any], View]
-) -> View:
+def _renamed(backend: Backend, model: type[Any], row_id: str, body: bodies.Rename, view: Callable[[Any], View]) -> View:
     with backend.catalog.session() as session:
         row = found(session, model, row_id, lock=True)
         row.name = body.name

@@ -18,7 +18,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from service import schemas
+from service import bodies, schemas
 from service.backend import Backend
 from service.events import job_events
 from service.requests import CheckedRoute
@@ -56,7 +56,7 @@ BYTE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 @router.post("/curations/{curation_id}/manifests", status_code=201)
 def create_manifest(
-    curation_id: str, body: schemas.NewManifest, response: Response, backend: BackendDep, key: IdempotencyKey = None
+    curation_id: str, body: bodies.NewManifest, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.ManifestView:
     def make(session: Session) -> Manifest:
         curation = found(session, Curation, curation_id)

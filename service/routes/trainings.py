@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from service import schemas
+from service import bodies, schemas
 from service.events import job_events
 from service.requests import CheckedRoute
 from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, create_once, list_page, located
@@ -27,7 +27,7 @@ router = APIRouter(route_class=CheckedRoute, prefix="/trainings", tags=["trainin
 
 @router.post("", status_code=202)
 def create_training(
-    body: schemas.NewTraining, response: Response, backend: BackendDep, key: IdempotencyKey = None
+    body: bodies.NewTraining, response: Response, backend: BackendDep, key: IdempotencyKey = None
 ) -> schemas.TrainingView:
     """Asks for a training on a manifest, or for an experiment on a curation."""
 
@@ -44,7 +44,7 @@ def create_training(
     return made
 
 
-def _about(session: Session, body: schemas.NewTraining) -> dict[str, str]:
+def _about(session: Session, body: bodies.NewTraining) -> dict[str, str]:
     if body.manifest is not None:
         manifest = found(session, Manifest, body.manifest)
         made_by(manifest, manifest.key)
@@ -61,10 +61,10 @@ def _about(session: Session, body: schemas.NewTraining) -> dict[str, str]:
     return {"curation_id": latest}
 
 
-def _stated(body: schemas.NewTraining) -> dict[str, Any]:
+def _stated(body: bodies.NewTraining) -> dict[str, Any]:
     """What the worker is told: all, or what was said where a recipe stands for the rest."""
     about = {"manifest", "curation", "dataset"}
-    left_out = about | (schemas.OF_EXPERIMENT if body.manifest else schemas.OF_ONE_TRAINING)
+    left_out = about | (bodies.OF_EXPERIMENT if body.manifest else bodies.OF_ONE_TRAINING)
     stated = body.model_dump(exclude=left_out, exclude_unset=body.recipe is not None)
     if body.manifest is None:
         stated |= {"arms": body.arms or ARMS, "seeds": body.seeds or SEEDS}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from sqlalchemy.orm import Session, joinedload
 from starlette.concurrency import run_in_threadpool
 
-from service import schemas, tus
+from service import bodies, schemas, tus
 from service.archives import open_dataset
 from service.backend import Backend
 from service.receiving import receive
@@ -52,7 +52,7 @@ def create_upload(
 ) -> schemas.UploadView:
     """Begins an upload of a data set's archive, to be sent in as many requests as it takes."""
     size, told = tus.whole_number("Upload-Length", upload_length), tus.metadata(upload_metadata)
-    body = schemas.NewUpload(dataset=dataset_id, size=size, metadata=upload_metadata)
+    body = bodies.NewUpload(dataset=dataset_id, size=size, metadata=upload_metadata)
     largest = backend.settings.max_upload_bytes
     if size == 0:
         raise InputError("The upload is empty.", "Send an archive: zip, tar, tar.gz or IDX.")
@@ -64,7 +64,7 @@ def create_upload(
 
     def make(session: Session) -> Upload:
         open_dataset(session, dataset_id)
-        claim_room(session, backend.settings.quota_bytes, size)
+        claim_room(session, backend.settings.quota_bytes, size, dataset_id)
         return backend.uploads.begin(
             session, dataset_id, tus.file_name(told), size, tus.whole_sha256(told), body.metadata
         )

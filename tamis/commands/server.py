@@ -91,13 +91,17 @@ def create(
     days: Annotated[
         float | None, Parameter(help="It expires after so many; never if not given.", group=WHAT, validator=number(0))
     ] = None,
+    quota_bytes: Annotated[
+        int | None,
+        Parameter(help="What it may have stored; no limit of its own if not given.", group=WHAT, validator=number(0)),
+    ] = None,
     data: Data = None,
 ) -> Result:
     """Creates a key, which is shown once."""
-    from service.auth import create_key
+    from service.keys import create_key
 
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    key_id, key = create_key(_catalog(data), name, scope, expires_at)
+    key_id, key = create_key(_catalog(data), name, scope, expires_at, quota_bytes)
     print(f"{key_id}  {key}\nStore it now: it is not shown again.")
     return {"id": key_id, "key": key, "scope": scope, "expires_at": expires_at}
 
@@ -105,7 +109,7 @@ def create(
 @keys.command(name="list")
 def list_(*, data: Data = None) -> Result:
     """Lists the keys."""
-    from service.auth import list_keys
+    from service.keys import list_keys
 
     rows = [
         {
@@ -138,7 +142,7 @@ def revoke(
     id: Annotated[str, Parameter(help="As `tamis keys list` shows it.", group=WHAT)], /, *, data: Data = None
 ) -> Result:
     """Revokes a key, at once and for good."""
-    from service.auth import revoke_key
+    from service.keys import revoke_key
 
     revoke_key(_catalog(data), id)
     print(f"{id} is revoked.")

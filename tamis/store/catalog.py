@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from tamis.errors import CancelledError, ConflictError, NotFoundError
 from tamis.settings import Settings
 from tamis.store.cursors import read_place, write_place
-from tamis.store.schema import TERMINAL_STATES, Curation, IdempotencyKey, Job, ScanPart, now
+from tamis.store.schema import TERMINAL_STATES, Curation, IdempotencyKey, Job, JobLine, ScanPart, now
 
 Row = TypeVar("Row")
 
@@ -122,6 +122,17 @@ def advance(catalog: Catalog, model: type[Job], row_id: str, **changes: Any) -> 
     with catalog.session() as session:
         if _changed(session, statement) == 0:
             raise CancelledError(f"{row_id} was cancelled.")
+        if "state" in changes or "stage" in changes or "done" not in changes:
+            _note(session, model, row_id, changes)
+
+
+def _note(session: Session, model: type[Job], row_id: str, changes: dict[str, Any]) -> None:
+    """Adds a line to the job's log, if it says anything new."""
+    state, stage = session.execute(sa.select(model.state, model.stage).where(model.id == row_id)).one()
+    line = state, stage, changes.get("error") or changes.get("message", "")
+    known = sa.select(JobLine.state, JobLine.stage, JobLine.message).where(JobLine.job_id == row_id)
+    if session.execute(known.order_by(JobLine.id.desc()).limit(1)).one_or_none() != line:
+        session.add(JobLine(job_id=row_id, **dict(zip(("state", "stage", "message"), line, strict=True))))
 
 
 def advance_part(catalog: Catalog, curation_id: str, part: int, parts: int, done: int, total: int) -> None:
@@ -151,6 +162,7 @@ def cancel(catalog: Catalog, model: type[Job], row_id: str) -> None:
         if row.state in TERMINAL_STATES:
             raise ConflictError(f"{row_id} has {row.state} already.", "Only what waits or runs can be cancelled.")
         row.state, row.message, row.finished_at, row.version = "cancelled", "", now(), row.version + 1
+        row.note("")
 
 
 def page(
@@ -158,7 +170,8 @@ def page(
 ) -> tuple[Sequence[Row], str | None]:
     """One page of rows, newest first, and the cursor of the next. Rows created meanwhile do not shift it."""
     if cursor is not None:
-        query = query.where(model.id < str(read_place(cursor, "after", _is_id)))
+        kind = model.id.type.python_type
+        query = query.where(model.id < read_place(cursor, "after", lambda after: type(after) is kind and _is_id(after)))
     rows = session.scalars(query.order_by(model.id.desc()).limit(limit + 1)).all()
     if len(rows) <= limit:
         return rows, None

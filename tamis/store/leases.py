@@ -25,12 +25,15 @@ def take_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float, 
         )
 
 
-def renew_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float) -> bool:
-    """Keeps a lease fresh; False when another process holds it now."""
+def renew_lease(
+    catalog: Catalog, executor_id: str, holder: str, seconds: float, gpu: tuple[int, int] | None = None
+) -> bool:
+    """Keeps a lease fresh; False when another process holds it now. gpu: bytes of its memory that are used, and all."""
+    used, total = gpu or (None, None)
     statement = (
         sa.update(WorkerLease)
         .where(WorkerLease.executor_id == executor_id, WorkerLease.holder == holder)
-        .values(expires_at=now() + timedelta(seconds=seconds))
+        .values(expires_at=now() + timedelta(seconds=seconds), gpu_used=used, gpu_total=total)
     )
     return _changes(catalog, statement) == 1
 
@@ -64,6 +67,12 @@ def claim_lease(catalog: Catalog, executor_id: str, holder: str, seconds: float)
     return _changes(catalog, statement) == 1
 
 
+def give_up_lease(catalog: Catalog, executor_id: str, holder: str) -> None:
+    """Lets another worker take over at once what this one holds."""
+    mine = WorkerLease.executor_id == executor_id, WorkerLease.holder == holder
+    _changes(catalog, sa.update(WorkerLease).where(*mine).values(expires_at=now()))
+
+
 def drop_lease(catalog: Catalog, executor_id: str, holder: str) -> None:
     _changes(
         catalog,
@@ -76,6 +85,14 @@ def live_workers(catalog: Catalog, queue: str | None = None) -> int:
     with catalog.session() as session:
         alive = session.scalars(sa.select(WorkerLease.queues).where(WorkerLease.expires_at >= now())).all()
     return sum(queue is None or queue in queues.split(",") for queues in alive)
+
+
+def gpu_memory(catalog: Catalog) -> Sequence[tuple[str, int, int]]:
+    """Worker, bytes of its GPU's memory that are used, and all, of those alive that have used one."""
+    columns = WorkerLease.executor_id, WorkerLease.gpu_used, WorkerLease.gpu_total
+    with catalog.reading() as session:
+        alive = sa.select(*columns).where(WorkerLease.expires_at >= now(), WorkerLease.gpu_total.is_not(None))
+        return [tuple(row) for row in session.execute(alive)]  # type: ignore[misc]  # not null, as asked
 
 
 def _changes(catalog: Catalog, statement: "sa.Update | sa.Delete") -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, object_session, relationship
 
 STATES = ("empty", "queued", "running", "succeeded", "failed", "cancelled")
 TERMINAL_STATES = ("succeeded", "failed", "cancelled")
@@ -89,17 +89,40 @@ class Job(Base):
         self.stage, self.done, self.total = "", 0, 0
         self.started_at = self.finished_at = None
         self.version = (self.version or 0) + 1
+        self.note(message)
 
     def succeed(self, message: str) -> None:
         """Ended well; to be committed together with the result."""
         self.state, self.message, self.finished_at = "succeeded", message, now()
         self.version += 1
+        self.note(message)
+
+    def note(self, message: str) -> None:
+        """A line of the job's log; none of a row that is not stored yet."""
+        session = object_session(self)
+        if session is not None:
+            session.add(JobLine(job_id=self.id, state=self.state, stage=self.stage, message=message))
+
+
+class JobLine(Base):
+    """What became of a job, and when: append-only. It goes with the job's row."""
+
+    __tablename__ = "job_lines"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(index=True)
+    state: Mapped[str]
+    stage: Mapped[str]
+    message: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Dataset(Job):
     __tablename__ = "datasets"
 
     name: Mapped[str]
+    # Of the API key that made it; none where none is needed.
+    key_id: Mapped[str | None]
     upload_key: Mapped[str | None]
     upload_name: Mapped[str | None]
     source_uri: Mapped[str | None]
@@ -289,10 +312,27 @@ class ApiKey(Base):
     hash: Mapped[str] = mapped_column(unique=True)
     prefix: Mapped[str]
     scope: Mapped[str] = mapped_column(default="admin", server_default="admin")
+    # What the data sets and unfinished uploads that it made may take together.
+    quota_bytes: Mapped[int | None]
     expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class AuditLine(Base):
+    """A request that changed something, or was to, and how it was answered: append-only."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # Of the key that it came with, which may be gone; empty where none is needed.
+    key_id: Mapped[str]
+    by: Mapped[str]
+    method: Mapped[str]
+    path: Mapped[str]
+    status: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 # By what the ids of their rows begin with.
@@ -311,6 +351,9 @@ class WorkerLease(Base):
     queues: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    # Bytes of its GPU's memory, of one that has used it.
+    gpu_used: Mapped[int | None]
+    gpu_total: Mapped[int | None]
 
 
 class IdempotencyKey(Base):

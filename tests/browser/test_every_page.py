@@ -10,7 +10,7 @@ from windows import HOSTILE_FILE, HOSTILE_NAME, Curated, Open, violations
 
 PAGES = (
     *("data sets", "data set", "curation", "explore", "clusters", "bound", "sample", "pair", "decisions"),
-    *("manifest", "trainings", "training", "experiment", "encoders", "jobs"),
+    *("manifest", "trainings", "training", "experiment", "encoders", "jobs", "job", "settings"),
 )
 SHOWN_NAME = HOSTILE_NAME.replace("\u202e", "\\u202e")
 

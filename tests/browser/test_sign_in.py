@@ -9,7 +9,7 @@ from harness import Server, serving
 from playwright.sync_api import expect
 from windows import Open, violations
 
-from service.auth import create_key, revoke_key
+from service.keys import create_key, revoke_key
 from tamis.settings import Settings
 from tamis.store.catalog import open_catalog
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from samples import digit_files, write_tar
 from windows import Curated, Open, violations
 
-from service.schemas import NewCuration
+from service.bodies import NewCuration
 from tamis.encoders.encoder import build_encoder, encoder_bytes
 from tamis.encoders.names import KINDS
 from tamis.encoders.spec import EncoderSpec

@@ -49,6 +49,8 @@ class Curated:
             "experiment": f"/trainings/{self.experiment}",
             "encoders": "/encoders",
             "jobs": "/jobs",
+            "job": f"/jobs/{self.curation}",
+            "settings": "/settings",
         }
 
 

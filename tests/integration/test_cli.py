@@ -29,7 +29,7 @@ from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
 from benchmarks.scale import run as scale_benchmark
 from benchmarks.train import run as train_benchmark
-from service.schemas import NewCuration
+from service.bodies import NewCuration
 from tamis.commands.cli import main
 from tamis.curation.asked import check_curation
 from tamis.encoders.encoder import fingerprint, with_views

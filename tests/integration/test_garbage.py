@@ -85,14 +85,15 @@ def test_what_no_row_needs_is_removed_once_it_is_old(backend: Backend) -> None:
 
 def test_a_data_set_is_deleted_with_its_bytes_but_not_those_of_another(own: Server, tmp_path: Path) -> None:
     client, before = own.client, files(own)
-    both = write_tar(tmp_path / "digits.tar", digit_files(60))
+    digits = digit_files(60)
+    both = write_tar(tmp_path / "digits.tar", [*digits, ("copy.png", digits[0][1])])
     first, second = (client.upload(both, name)["id"] for name in ("first", "second"))
     for dataset in (first, second):
         client.wait(f"/datasets/{dataset}", timeout=60)
     stored = files(own)
     assert len(stored - before) >= 3
-    # Of as many samples as there are not.
-    failed = client.curate(first, encoder="simclr", steps=2, classes=50_000)["id"]
+    # As many classes as samples, two of which are equal.
+    failed = client.curate(first, encoder="simclr", steps=2, classes=61)["id"]
     with pytest.raises(tamis.TamisError):
         client.wait(f"/curations/{failed}", timeout=60)
     httpx.delete(f"{own.url}/api/v1/datasets/{first}").raise_for_status()

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from samples import digit_files, write_tar
 
 from service.app import create_app
-from service.auth import create_key
 from service.backend import Backend
+from service.keys import create_key
 from tamis.errors import ConflictError
 from tamis.settings import Settings
 from tamis.store.objects import PART

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_service_requests import assert_problem, backend_of, client_of, stored
 
-from service.auth import SCOPES, create_key
+from service.keys import SCOPES, create_key
 from service.requests import MAX_BODY
 from tamis.settings import Settings
 from tamis.store.schema import now

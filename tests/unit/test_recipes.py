@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
+from service.bodies import Arm, NewTraining
 from service.routes.trainings import ARMS as DEFAULT_ARMS
-from service.schemas import Arm, NewTraining
 from tamis.errors import InputError
 from trainer.arms import ARMS, CONTROLS
 from trainer.augmentation import SIMCLR

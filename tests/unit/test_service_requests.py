@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from service.app import create_app
-from service.auth import create_key
 from service.backend import Backend
+from service.keys import create_key
 from tamis.settings import Settings
 from tamis.store.schema import STATES, Curation, Dataset, Decision, Manifest
 

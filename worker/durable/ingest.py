@@ -28,7 +28,7 @@ def store_samples(dataset_id: str) -> None:
         if row.index_key is not None:
             return
         upload_key, upload_name, source_uri = row.upload_key, row.upload_name, row.source_uri
-        room = room_left(session, run.settings.quota_bytes, but=dataset_id)
+        room = room_left(session, run.settings.quota_bytes, dataset_id)
     progress = reporter(Dataset, dataset_id, "ingest", "reading, checking and hashing images")
     if source_uri is not None:
         stored = store_source(run.place, _located(source_uri, run.settings), progress=progress, room=room)
@@ -50,7 +50,7 @@ def _publish(dataset_id: str, stored: Stored) -> None:
     """Records the data set and marks it succeeded, in one transaction."""
     with runtime().catalog.session() as session:
         row = locked(session, Dataset, dataset_id)
-        claim_room(session, runtime().settings.quota_bytes, stored.bytes, but=dataset_id)
+        claim_room(session, runtime().settings.quota_bytes, stored.bytes, dataset_id)
         session.execute(sa.delete(Shard).where(Shard.dataset_id == dataset_id))
         session.add_all(
             Shard(

@@ -12,7 +12,16 @@ import socket
 import threading
 import time
 
-from tamis.store.leases import claim_lease, drop_lease, expire_missing, expired_leases, renew_lease, take_lease
+from tamis.device import memory_of_gpu
+from tamis.store.leases import (
+    claim_lease,
+    drop_lease,
+    expire_missing,
+    expired_leases,
+    give_up_lease,
+    renew_lease,
+    take_lease,
+)
 from tamis.store.outages import outage_of
 from worker.durable.runtime import Runtime
 
@@ -60,18 +69,18 @@ class LeaseKeeper(threading.Thread):
                 away = True
 
     def stop(self) -> None:
-        """Gives the lease up; jobs still held are left for whoever adopts or restarts them."""
+        """Gives the lease up; jobs still held are left for whoever adopts or restarts them, at once."""
         self._stopped.set()
         self.join()
         try:
-            if not self._jobs.interrupted(self._executor_id):
-                drop_lease(self._catalog, self._executor_id, self._holder)
+            held = self._jobs.interrupted(self._executor_id)
+            (give_up_lease if held else drop_lease)(self._catalog, self._executor_id, self._holder)
         except Exception as problem:
             # It expires.
             log.warning("could not give the lease of %s up: %s", self._executor_id, outage_of(problem) or repr(problem))
 
     def _renew(self) -> None:
-        if not renew_lease(self._catalog, self._executor_id, self._holder, self._seconds):
+        if not renew_lease(self._catalog, self._executor_id, self._holder, self._seconds, memory_of_gpu()):
             # Another process took this one for dead and has its jobs: going on would run them twice.
             log.critical("the lease of %s was taken over; stopping", self._executor_id)
             os._exit(3)

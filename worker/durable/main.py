@@ -36,7 +36,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, parent: int |
     if unknown or not queues:
         raise InputError(f"There is no queue {', '.join(unknown) or 'named'}.", f"Choose from {', '.join(QUEUES)}.")
     settings.require_device()
-    log_to_stderr()
+    log_to_stderr(settings.log_format)
     executor_id = settings.worker_id or f"{socket.gethostname()}-{secrets.token_hex(4)}"
     run = open_runtime(settings)
     lease = LeaseKeeper(run, executor_id, tuple(queues))

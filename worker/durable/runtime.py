@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from tamis.errors import CancelledError, TamisError
 from tamis.ingest.shards import ShardRef
+from tamis.logs import about
 from tamis.progress import Pace, Progress
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
-from tamis.store.jobs import Jobs, open_jobs
+from tamis.store.jobs import Jobs, open_jobs, subject_of
 from tamis.store.objects import Objects, open_objects
 from tamis.store.outages import outage_of
 from tamis.store.schema import Dataset, Job, Shard
@@ -66,7 +67,8 @@ def workflow(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             workflow_id, running = str(DBOS.workflow_id), runtime().running
             running.append(workflow_id)
             try:
-                return function(*args, **kwargs)
+                with about(job=subject_of(workflow_id)):
+                    return function(*args, **kwargs)
             except Exception as problem:
                 cause = outage_of(problem)
                 if cause is None:

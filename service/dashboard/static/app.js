@@ -1,9 +1,9 @@
 /** The custom elements of all pages. */
 
 import "./decisions.js";
+import "./forms.js";
 import "./jobs.js";
 import "./manage.js";
 import "./manifests.js";
 import "./starter.js";
-import "./trainings.js";
 import "./upload.js";

@@ -39,6 +39,9 @@ class JobList extends PageElement {
   heard(job) {
     if ((this.from && job.dataset !== this.from) || (this.job && job.id !== this.job)) return;
     const ended = ENDED.includes(job.state);
+    const before = this.jobs.get(job.id);
+    // The page of one job has its log too.
+    if (this.job && before && before.progress.stage !== job.progress.stage) refresh();
     if (!ended || Date.parse(job.finished_at) >= Date.parse(this.since)) this.current.add(job.id);
     if (this.active && !this.current.has(job.id)) return;
     if (ended && this.current.has(job.id) && !this.shown.has(job.id)) {
@@ -65,7 +68,7 @@ class JobList extends PageElement {
 function row(job) {
   const { done, total, message } = job.progress;
   return html`<span class="job-name"
-      ><a href=${job.url}><bdi>${plain(job.dataset_name)}</bdi></a> <span class="muted">${job.kind}</span></span
+      ><a href=${job.url}><bdi>${plain(job.dataset_name)}</bdi></a> <a class="muted" href="/jobs/${job.id}">${job.kind}</a></span
     >
     <span class="state ${job.state}">${job.state}</span>
     ${ENDED.includes(job.state)

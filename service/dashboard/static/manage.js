@@ -7,10 +7,10 @@ import { plain } from "./words.js";
 
 /**
  * Attributes: `kind` is of the API, such as `datasets`; `row` its id, `name` its name; `renames` where it may be renamed;
- * `back` is where to go once it is deleted.
+ * `back` is where to go once it is deleted; `word` is what that is called, if not Delete.
  */
 class RowActions extends PageElement {
-  static properties = { kind: {}, row: {}, name: {}, back: {}, renames: { type: Boolean }, doing: { state: true }, depends: { state: true }, failed: { state: true } };
+  static properties = { kind: {}, row: {}, name: {}, back: {}, word: {}, renames: { type: Boolean }, doing: { state: true }, depends: { state: true }, failed: { state: true } };
 
   /** @param {"rename" | "delete"} doing */
   async open(doing) {
@@ -59,7 +59,7 @@ class RowActions extends PageElement {
 
   render() {
     return html`${this.renames ? html`<button @click=${() => this.open("rename")}>Rename</button>` : nothing}
-      <button @click=${() => this.open("delete")}>Delete</button>
+      <button @click=${() => this.open("delete")}>${this.word ?? "Delete"}</button>
       <dialog aria-labelledby="action-title">${this.doing === "rename" ? this.renaming() : this.deleting()}</dialog>`;
   }
 
@@ -73,11 +73,11 @@ class RowActions extends PageElement {
 
   deleting() {
     return html`<form @submit=${this.remove}>
-      <h2 id="action-title">Delete <bdi>${plain(this.name)}</bdi>?</h2>
+      <h2 id="action-title">${this.word ?? "Delete"} <bdi>${plain(this.name)}</bdi>?</h2>
       ${this.depends
         ? html`<p role="status">${plain(this.depends)}</p>`
         : html`<p>It goes for good. If anything was made of it, you are asked once more.</p>`}
-      ${this.ending(html`<button class="primary">${this.depends ? "Delete all of it" : "Delete"}</button>`)}
+      ${this.ending(html`<button class="primary">${this.depends ? "Delete all of it" : (this.word ?? "Delete")}</button>`)}
     </form>`;
   }
 
