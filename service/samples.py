@@ -30,6 +30,12 @@ THUMBNAIL = (
 # What tamis.ingest.images leaves among the thumbnails.
 MEDIA_TYPES = {b"RIFF": "image/webp", b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
 IMAGE = f"SELECT shard, row, sha256 FROM {SOURCE} WHERE file_row_number = $number"
+SUMMARY = (
+    "SELECT count(*) - count(DISTINCT sha256) AS equal_files, count(DISTINCT label) AS labels, "
+    "arg_min(width, width * height) AS smallest_width, arg_min(height, width * height) AS smallest_height, "
+    "arg_max(width, width * height) AS largest_width, arg_max(height, width * height) AS largest_height "
+    f"FROM {SOURCE}"
+)
 QUARANTINE = f"SELECT name, reason FROM {SOURCE} {PAGE}"
 
 
@@ -79,6 +85,11 @@ def _names(backend: Backend, key: str, column: str) -> list[str]:
 
 def one_sample(backend: Backend, dataset_id: str, number: int) -> dict[str, Any]:
     return _row(backend, _stored(backend, dataset_id), SAMPLE, number)
+
+
+def summary(backend: Backend, dataset_id: str) -> dict[str, Any]:
+    """How many files equal an earlier one, how many labels there are, and the sides of the smallest and largest."""
+    return backend.tables.summary(SUMMARY, _stored(backend, dataset_id).index_key)
 
 
 def spread_samples(backend: Backend, dataset_id: str, count: int) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """DuckDB over local copies of immutable Parquet objects: filter, sort and page without loading a table."""
 
+import functools
 import os
 import tempfile
 import threading
@@ -11,6 +12,8 @@ import duckdb
 
 from tamis.store.objects import Objects
 
+SUMMARIES = 256
+
 
 class Tables:
     """Queries over Parquet objects. An object never changes, so neither does its local copy."""
@@ -21,6 +24,8 @@ class Tables:
             ":memory:", config={"memory_limit": f"{memory_budget // 2**20}MiB", "threads": os.cpu_count() or 1}
         )
         self._lock = threading.Lock()
+        # Of what is asked again for the same object, and takes time where that is large.
+        self.summary = functools.lru_cache(SUMMARIES)(self._summary)
 
     def close(self) -> None:
         self._database.close()
@@ -41,6 +46,10 @@ class Tables:
                         file.write(chunk)
                 Path(file.name).replace(path)
         return path
+
+    def _summary(self, sql: str, key: str) -> dict[str, Any]:
+        """The one row that a query over an object gives, remembered."""
+        return self.query(sql, {"file": str(self.local(key))})[0]
 
     def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any]) -> list[dict[str, Any]]:
         """Runs one SELECT and returns its rows by column name."""

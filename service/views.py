@@ -225,7 +225,7 @@ def job_view(row: Job) -> schemas.JobView:
         assert isinstance(row, Manifest | Training)
         curation = curation_of(row)
         dataset = curation.dataset
-        url = f"/trainings/{row.id}" if isinstance(row, Training) else f"/curations/{curation.id}"
+        url = f"/{'trainings' if isinstance(row, Training) else 'manifests'}/{row.id}"
     about = {"kind": kind_of(row), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
     return schemas.JobView.model_validate({**_job_fields(row), **about})
 

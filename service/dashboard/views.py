@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.orm import defer, joinedload
 
 from service import administration
 from service.archives import OPEN_STATES
@@ -16,7 +17,7 @@ from service.cursors import read_cursor
 from service.dashboard.trainings import ARMS, of_curation
 from service.pairs import PairFilter, describe_samples, pairs_page
 from service.results import Result
-from service.samples import one_sample, quarantine_page, spread_samples
+from service.samples import one_sample, quarantine_page, spread_samples, summary
 from service.views import (
     ACTIVE_STATES,
     brought_embeddings,
@@ -76,6 +77,10 @@ class PageViews:
             query = sa.select(Curation).where(Curation.dataset_id == dataset_id)
             rows, _ = page(session, query, Curation, None, CURATIONS)
             curations = [curation_view(row).model_dump(mode="json") for row in rows]
+            # The pace of this server: of the latest curation that trained an encoder, whatever the data set.
+            trained = Curation.parameters["encoder"].as_string() == "simclr"
+            ended = sa.select(Curation).where(Curation.state == "succeeded", trained).order_by(Curation.id.desc())
+            latest = session.scalar(ended.options(joinedload(Curation.dataset), defer(Curation.summary)).limit(1))
             embeddings = session.scalar(brought_embeddings(dataset_id).limit(1)) is not None
         jobs = [job for job in self.jobs(only_active=True) if job["dataset"] == dataset_id]
         shown = {
@@ -86,9 +91,11 @@ class PageViews:
             "open_states": OPEN_STATES,
         }
         if dataset["state"] != "succeeded":
-            return {**shown, "thumbnails": [], "quarantine": None}
+            return {**shown, "thumbnails": [], "quarantine": None, "images": None}
         return {
             **shown,
+            "images": summary(self._backend, dataset_id),
+            "expected": expected_time(latest, dataset["samples"]),
             "thumbnails": spread_samples(self._backend, dataset_id, THUMBNAILS),
             "quarantine": quarantine_page(self._backend, dataset_id, cursor=quarantine_cursor, limit=QUARANTINED),
         }
@@ -232,6 +239,18 @@ def _settings(parameters: Values) -> Values:
         name: parameters[name]
         for name, field in NewCuration.model_fields.items()
         if name in parameters and (name in ("encoder", "score") or parameters[name] != field.default)
+    }
+
+
+def expected_time(latest: Curation | None, samples: int) -> Values | None:
+    """What a curation of so many samples takes at the pace of that one."""
+    if latest is None or latest.started_at is None or latest.finished_at is None:
+        return None
+    seconds = (latest.finished_at - latest.started_at).total_seconds()
+    return {
+        "seconds": seconds * samples / latest.dataset.samples,
+        "took": seconds,
+        "samples": latest.dataset.samples,
     }
 
 

@@ -48,17 +48,11 @@ def test_shows_what_was_asked_for_where_it_is_not_the_default_and_the_duplicates
     expect(page.get_by_text("Difficulty is how much nearer an image is to blends")).to_be_visible()
 
 
-def test_says_what_becomes_of_duplicates_and_how_many_there_are(page: Page, curated: Curated) -> None:
+def test_says_how_many_duplicates_there_are(page: Page, curated: Curated) -> None:
     result = curated.server.client.curation(curated.curation)["result"]
-    form = page.locator("manifest-maker form")
-    expect(form).to_contain_text(
-        f"all are kept. There are {result['equal_files']} by file, {result['near_duplicates']} by similarity."
+    expect(page.get_by_label("Duplicates").locator("option")).to_have_text(
+        ["keep all", f"drop equal files: {result['equal_files']}", f"and near ones: {result['near_duplicates']}"]
     )
-    page.get_by_label("Duplicates").select_option("exact")
-    expect(form).to_contain_text("of equal files only the first is kept")
-    # Of samples too many of which are close to others, near duplicates are not looked for.
-    page.locator("manifest-maker").evaluate("maker => maker.removeAttribute('near-duplicates')")
-    expect(page.get_by_label("Duplicates").locator("option")).to_have_text(["keep", "drop equal files"])
 
 
 @pytest.mark.parametrize(
@@ -166,20 +160,21 @@ def test_a_manifest_is_made_and_downloaded(page: Page, curated: Curated, tmp_pat
     page.get_by_label("Strategy").select_option("combined")
     page.get_by_label("Duplicates").select_option("near")
     page.get_by_role("button", name="Make manifest").click()
-    newest = page.locator("manifest-maker li").first
-    expect(newest.get_by_text("combined")).to_be_visible()
-    expect(newest.get_by_text("succeeded")).to_be_visible(timeout=30_000)
+    expect(page).to_have_url(re.compile("/manifests/mf_"))
+    expect(page.get_by_role("heading", name="Files")).to_be_visible(timeout=30_000)
     [made] = [row for row in manifests(curated) if row["id"] not in before]
     assert {*made["files"]} == {"samples.parquet", "pairs.parquet", "features.npy", "manifest.json"}
     for name in made["files"]:
         with page.expect_download() as download:
-            newest.get_by_role("link", name=name).click()
+            page.get_by_role("link", name=name, exact=True).click()
         download.value.save_as(tmp_path / name)
         told = httpx.get(f"{curated.server.url}{made['files'][name]}").headers["etag"]
         assert told == f'"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}"'
     # Reading compares the others with the hashes in manifest.json.
     description = tamis.read_manifest(tmp_path).description
     assert (description["strategy"], description["duplicates"]["dropped"]) == ("combined", "near")
+    page.goto(f"/curations/{curated.curation}")
+    expect(page.locator("ul.manifests li").first).to_contain_text("samples kept")
 
 
 def manifests(curated: Curated) -> list[dict[str, Any]]:

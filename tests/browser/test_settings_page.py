@@ -33,7 +33,9 @@ def test_a_key_is_made_shown_once_and_revoked(open_page: Open, server: Server) -
 
 def test_a_job_shows_its_stages_and_its_log(open_page: Open, curated: Curated) -> None:
     page = open_page("/jobs")
-    page.locator(f"a[href='/jobs/{curated.curation}']").click()
+    page.locator("job-list .job-name a[href^='/jobs/']").first.click()
+    expect(page.locator("#log li").first).to_be_visible()
+    page.goto(f"/jobs/{curated.curation}")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Curation of")
     stages = page.locator("#stages tbody").get_by_role("rowheader")
     assert "comparing all pairs" in stages.all_text_contents()

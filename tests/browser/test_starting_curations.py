@@ -158,3 +158,11 @@ def test_the_form_is_accessible_and_fits_small_screens(
     expect(page.get_by_label(re.compile(field)).first).to_be_visible()
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_a_data_set_says_what_is_in_it(open_page: Open, curated: Curated) -> None:
+    page = open_page(f"/datasets/{curated.dataset}")
+    figures = page.locator("#summary dl.figures > div")
+    expect(figures.filter(has_text="Pixels").locator("dd")).to_have_text("8 \u00d7 8")
+    expect(figures.filter(has_text="Equal files").locator("dd")).to_have_text("0 of 200")
+    expect(figures.filter(has_text="Labels").locator("dd")).to_have_text("10")

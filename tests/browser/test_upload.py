@@ -1,7 +1,10 @@
 """Uploads from the dashboard: with the server killed half-way, the page closed half-way, and what is refused."""
 
+import base64
 import hashlib
+import io
 import re
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from samples import digit_files, write_tar
 from windows import REPORT_VIOLATIONS, Curated, Open, violations
 
+from tamis.client.packing import pack
 from tamis.settings import Settings
 from tamis.store.catalog import open_catalog
 from tamis.store.schema import Dataset
@@ -172,3 +176,77 @@ def test_an_archive_of_images_becomes_samples(open_page: Open, curated: Curated,
     expect(page.get_by_role("heading", level=1)).to_have_text("from the browser")
     expect(page.locator("dl.figures")).to_contain_text("succeeded", timeout=30_000)
     expect(page.locator("dl.figures")).to_contain_text("30")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Digits by class, one of a name that no header of a tar has room for, hidden files, and captions beside them."""
+    root = tmp_path / "my digits"
+    for name, content in digit_files(12):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    long = root / "3" / f"{'sehr lang ' * 12}ü 漢字.png"
+    long.write_bytes(digit_files(1)[0][1])
+    (root / ".hidden").mkdir()
+    (root / ".hidden" / "x.png").write_bytes(b"x")
+    (root / "3" / ".DS_Store").write_bytes(b"x")
+    return root
+
+
+def test_a_chosen_folder_is_packed_as_the_client_packs_it(page: Page, restarting: Restarting, folder: Path) -> None:
+    page.get_by_label("or a folder").set_input_files(folder)
+    expect(page.get_by_text("Chosen: my digits.tar")).to_be_visible()
+    expect(page.get_by_label("Name of the data set")).to_have_value("my digits")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("my digits", timeout=30_000)
+    assert members(stored(restarting, "my digits")) == members(b"".join(pack(folder).chunks()))
+
+
+DROP = """([form, files]) => {
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const entry = (name, below) => below instanceof Map
+    ? { name, isFile: false, createReader: () => { const rest = [...below].map(([each, more]) => entry(each, more));
+        return { readEntries: (done) => done(rest.splice(0, 2)) }; } }
+    : { name, isFile: true, file: (done) => done(new File([bytes(below)], name)) };
+  const tree = new Map();
+  for (const [path, content] of files) {
+    const parts = path.split("/"); const name = parts.pop(); let at = tree;
+    for (const part of parts) { if (!at.has(part)) at.set(part, new Map()); at = at.get(part); }
+    at.set(name, content);
+  }
+  const event = new Event("drop", { bubbles: true, cancelable: true });
+  event.dataTransfer = { items: [...tree].map(([name, below]) => ({ webkitGetAsEntry: () => entry(name, below) })) };
+  form.dispatchEvent(event);
+}"""
+
+
+def drop(page: Page, files: list[tuple[str, bytes]]) -> None:
+    told = [(name, base64.b64encode(content).decode()) for name, content in files]
+    page.evaluate(DROP, [page.locator("upload-form form").element_handle(), told])
+
+
+def test_a_dropped_folder_or_archive_is_sent(page: Page, restarting: Restarting, folder: Path, archive: Path) -> None:
+    files = [
+        (f"my digits/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+    drop(page, files)
+    expect(page.get_by_text("Chosen: my digits.tar")).to_be_visible()
+    page.get_by_label("Name of the data set").fill("dropped")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("dropped", timeout=30_000)
+    assert members(stored(restarting, "dropped")) == members(b"".join(pack(folder).chunks()))
+    page.goto("/")
+    drop(page, [("digits.tar", archive.read_bytes()[:2048])])
+    expect(page.get_by_text("Chosen: digits.tar, 2.05 kB.")).to_be_visible()
+    drop(page, [("empty/.hidden", b"")])
+    expect(page.get_by_role("alert")).to_contain_text("empty holds no files")
+
+
+def members(archive: bytes) -> list[tuple[str, bytes, object]]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        found = [(each.name, opened.extractfile(each)) for each in opened]
+        marks = opened.pax_headers
+        return [(name, content.read() if content else b"", marks.get("TAMIS.packed")) for name, content in found]

@@ -5,19 +5,21 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_service_requests import assert_problem, backend_of, client_of, stored
 
+from service.dashboard.views import expected_time
 from service.keys import create_key
 from tamis.logs import Objects, about
 from tamis.settings import Settings
 from tamis.store.catalog import advance
 from tamis.store.leases import take_lease
 from tamis.store.quota import claim_room
-from tamis.store.schema import Curation, Dataset
+from tamis.store.schema import Curation, Dataset, now
 
 # Starlette would rather have another HTTP client, which nothing else here needs.
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx`")
@@ -204,3 +206,13 @@ def test_depth_and_impossible_numbers_are_refused_at_once(guarded: Any) -> None:
         assert 400 <= guarded.post("/api/v1/datasets", content=deep, headers=headers).status_code < 500
     told = assert_problem(guarded.post("/api/v1/curations", json={"dataset": "ds", "classes": 11}), 422)
     assert "10" in told["detail"]
+
+
+def test_a_data_set_says_what_a_curation_took_here(client_with_job: Any) -> None:
+    with backend_of(client_with_job).catalog.session() as session:
+        row = session.get_one(Curation, "cu")
+        assert expected_time(None, 1000) is None
+        assert expected_time(row, 1000) is None
+        row.started_at = now()
+        row.finished_at = row.started_at + timedelta(seconds=5)
+        assert expected_time(row, 1000) == {"seconds": 500.0, "took": 5.0, "samples": 10}

@@ -4,6 +4,5 @@ import "./decisions.js";
 import "./forms.js";
 import "./jobs.js";
 import "./manage.js";
-import "./manifests.js";
 import "./starter.js";
 import "./upload.js";

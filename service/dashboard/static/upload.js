@@ -2,6 +2,7 @@
 
 import { post } from "./api.js";
 import { PageElement } from "./element.js";
+import { chosenFolder, dropped } from "./folder.js";
 import { bar } from "./jobs.js";
 import { refresh } from "./refresh.js";
 import { begin, discard, isOf, send, unfinished } from "./tus.js";
@@ -24,6 +25,7 @@ class UploadForm extends PageElement {
     problem: { state: true },
     said: { state: true },
     sending: { state: true },
+    dragged: { state: true },
   };
 
   constructor() {
@@ -54,13 +56,42 @@ class UploadForm extends PageElement {
   }
 
   chosen(event) {
-    [this.file] = event.target.files;
+    const files = [...event.target.files];
+    const folder = event.target.id === "folder";
+    this.take(async () => (folder && files.length ? chosenFolder(files) : files[0]));
+  }
+
+  dropped(event) {
+    event.preventDefault();
+    this.dragged = false;
+    const { dataTransfer } = event;
+    if (!this.sending) this.take(() => dropped(dataTransfer));
+  }
+
+  /** @param {() => Promise<File | undefined>} found */
+  async take(found) {
+    this.problem = undefined;
+    try {
+      this.file = await found();
+    } catch (error) {
+      this.problem = error.message;
+      return;
+    }
     const name = this.querySelector("#dataset-name");
     if (name && this.file) name.value ||= this.file.name.replace(/(\.tar)?\.\w+$/, "");
   }
 
+  over(event) {
+    event.preventDefault();
+    this.dragged = event.type === "dragover";
+  }
+
   async start(event) {
     event.preventDefault();
+    if (!this.file) {
+      this.problem = "Choose an archive or a folder first.";
+      return;
+    }
     const name = new FormData(event.target).get("name");
     this.problem = undefined;
     this.said = "The upload began.";
@@ -122,16 +153,17 @@ class UploadForm extends PageElement {
   render() {
     const busy = Boolean(this.sending);
     const earlier = this.earlier;
-    return html`<form class="maker" @submit=${this.start}>
+    return html`<form
+        class="maker ${this.dragged ? "dropped-on" : ""}"
+        @submit=${this.start}
+        @dragover=${this.over}
+        @dragleave=${this.over}
+        @drop=${this.dropped}
+      >
         <label for="archive">Archive of images</label>
-        <input
-          id="archive"
-          type="file"
-          required
-          aria-describedby="archive-kinds"
-          ?disabled=${busy}
-          @change=${this.chosen}
-        />
+        <input id="archive" type="file" aria-describedby="archive-kinds" ?disabled=${busy} @change=${this.chosen} />
+        <label for="folder">or a folder</label>
+        <input id="folder" type="file" webkitdirectory ?disabled=${busy} @change=${this.chosen} />
         ${this.to || earlier
           ? nothing
           : html`<label for="dataset-name">Name of the data set</label>
@@ -140,8 +172,8 @@ class UploadForm extends PageElement {
           ? html`<button type="button" @click=${() => this.sending.abort()}>Stop</button>`
           : html`<button class="primary">${earlier ? `Go on at ${size(earlier.received)}` : "Upload"}</button>`}
         <p id="archive-kinds" class="muted">
-          A zip, tar or tar.gz of images, or a WebDataset shard, Parquet, CIFAR, STL-10 or IDX file. A cut connection is no
-          harm.
+          A zip, tar or tar.gz of images, or a WebDataset shard, Parquet, CIFAR, STL-10 or IDX file; either may be dropped
+          here. A cut connection is no harm.${this.file ? html` <b>Chosen: <bdi>${plain(this.file.name)}</bdi>, ${size(this.file.size)}.</b>` : nothing}
         </p>
       </form>
       ${busy ? this.bar() : nothing}
