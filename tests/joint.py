@@ -41,6 +41,7 @@ CASES: dict[str, tuple[Recipe, Flags | None]] = {
     # Two groups of statistics for each of two processes.
     "moco, curated": (Recipe(**{**SHARED, "method": "moco", "queue": 300, "batch_size": 128}), _curated()),
     "simsiam": (Recipe(method="simsiam", **SHARED), None),
+    "byol": (Recipe(method="byol", momentum=0.9, **SHARED), None),
 }
 
 

@@ -69,8 +69,8 @@ def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
     if others and recipe.objective != "infonce":
         raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or {recipe.objective}.")
     of_pairs = [name for name in asked if of.get(name, name) not in (BASELINE, *OF_IMAGES)]
-    if of_pairs and recipe.method == WITHOUT_PAIRS:
-        raise no_pairs(f"the arm {of_pairs[0]}")
+    if of_pairs and recipe.method in WITHOUT_PAIRS:
+        raise no_pairs(recipe.method, f"the arm {of_pairs[0]}")
     usual = recipe.temperature
     arms = [Arm(f"{BASELINE} {usual * factor:g}", temperature=usual * factor) for factor in BASELINE_FACTORS]
     if recipe.objective != "infonce":  # which alone has a temperature

@@ -21,6 +21,7 @@ from tamis.errors import InputError, TamisError
 from tamis.progress import Progress
 from trainer.data import ImageSet
 from trainer.flags import Flags
+from trainer.frameworks.byol import BYOL
 from trainer.frameworks.learner import Learner
 from trainer.frameworks.moco import MoCo
 from trainer.frameworks.simclr import SimCLR
@@ -44,7 +45,7 @@ def remembering(last: dict[str, float], on_metrics: OnMetrics | None = None) -> 
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
-FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam}
+FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam, "byol": BYOL}
 # Steps between two looks at the loss: each look makes a GPU wait. Checkpoints fall on them too.
 REPORT_EVERY = 10
 # A save is due when the work since the last one took this many times as long as that one did: 2% of the time at most.

@@ -39,7 +39,7 @@ class TrainingStarter extends PageElement {
               number("seed", "Seed", "Of every random choice.", 0, 2 ** 31 - 1),
             ]
           : number("seeds", "Seeds", "Runs of each arm. Empty: 3.", 2, 50)}
-        ${choice("method", "Method", "Of learning.", { "": "simclr", moco: "moco", simsiam: "simsiam" })}
+        ${choice("method", "Method", "Of learning.", { "": "simclr", moco: "moco", simsiam: "simsiam", byol: "byol" })}
         ${number("steps", "Steps", "Of the optimiser. Empty: by the number of images.", 1, 10_000_000)}
         ${number("batch_size", "Batch", "Images a step. Empty: by the recipe.", 4, 65_536)}
       </div>
