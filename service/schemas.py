@@ -134,6 +134,7 @@ Arm = Literal[
     "hard",
     "eliminated",
     "sas",
+    "forgetting",
 ]
 
 

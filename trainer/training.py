@@ -21,6 +21,7 @@ from tamis.errors import InputError, TamisError
 from tamis.progress import Progress
 from trainer.data import ImageSet
 from trainer.flags import Flags
+from trainer.forgetting import Forgotten
 from trainer.frameworks.byol import BYOL
 from trainer.frameworks.learner import Learner
 from trainer.frameworks.moco import MoCo
@@ -65,6 +66,7 @@ def train_encoder(
     progress: Progress | None = None,
     on_metrics: OnMetrics | None = None,
     processes: Processes = ALONE,
+    forgotten: Forgotten | None = None,
 ) -> Encoder:
     """Trains an encoder; returns it in evaluation mode, on the device.
 
@@ -78,6 +80,7 @@ def train_encoder(
     bfloat16 where that is faster (`has_bf16`), else in float32.
     processes: those that share every batch; each calls this with the same arguments. The first alone reads and writes
     the checkpoint, from which other numbers of processes go on too, though not to the same bits.
+    forgotten: where SimCLR counts what it forgets, on the device; what is learnt is the same.
     Raises InputError when fewer than 4 samples are kept, for flags that the method cannot use, and for a batch that the
     processes cannot share evenly; TamisError when the loss is no longer finite.
     """
@@ -86,7 +89,10 @@ def train_encoder(
     batch_size = min(recipe.batch_size, len(kept))
     own = processes.share(batch_size)
     learner = FRAMEWORKS[recipe.method](spec, recipe, resolve_device(device), total, flags, processes)
+    learner.forgotten = forgotten
     settings = _settings_hash(images, spec, recipe, total, kept, share, flags)
+    if forgotten is not None:
+        settings += ", counted"
     first = learner.restore(processes.as_first(checkpoint.load), settings) if checkpoint is not None else 0
     batches = _batches(kept, share, batch_size, recipe.seed, first)
     losses: list[torch.Tensor] = []

@@ -18,6 +18,7 @@ from tamis.encoders.networks import timm
 from tamis.encoders.spec import EncoderSpec
 from trainer.augment import augment
 from trainer.flags import Flags, Indices
+from trainer.forgetting import Forgotten
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe
 
@@ -27,7 +28,8 @@ MOMENTUM = 0.9
 class Learner(ABC):
     """What a checkpoint holds. A framework adds its loss, and what that needs beside these.
 
-    flags: which pairs the loss treats. processes: those that share every batch.
+    flags: which pairs the loss treats. processes: those that share every batch. forgotten: where SimCLR counts what it
+    forgets; None, at first, for nowhere.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Learner(ABC):
         processes: Processes = ALONE,
     ) -> None:
         self._recipe, self._device, self._total, self._processes = recipe, device, total, processes
+        self.forgotten: Forgotten | None = None
         self.encoder = build_encoder(spec, recipe.seed).to(device).train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(recipe.seed, 0))
@@ -104,7 +107,8 @@ class Learner(ABC):
         return int(stored["step"])
 
     def _parts(self) -> list[tuple[str, Any]]:
-        return [("encoder", self.encoder), ("head", self._head), ("optimiser", self._optimiser)]
+        counted = [] if self.forgotten is None else [("forgotten", self.forgotten)]
+        return [("encoder", self.encoder), ("head", self._head), ("optimiser", self._optimiser), *counted]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device))

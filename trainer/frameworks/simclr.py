@@ -8,6 +8,7 @@ from torch import nn
 from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE, Spectral
 from trainer.flags import Flags, Indices
+from trainer.forgetting import known
 from trainer.frameworks.learner import Learner
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe
@@ -43,6 +44,8 @@ class SimCLR(Learner):
         with self._autocast(), self._processes.statistics():
             features = self.encoder(torch.cat([first, second]))
             z1, z2 = map(joined, self._head(features).float().chunk(2))
+        if self.forgotten is not None:
+            self.forgotten.see(torch.from_numpy(indices).to(self._device), known(z1, z2))
         treated: tuple[Any, ...] = ()
         if self._flagged is not None:
             treated = self._flagged(indices, torch.stack([joined(view.detach()) for view in features.chunk(2)]))

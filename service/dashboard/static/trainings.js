@@ -6,7 +6,7 @@ import { choice, number } from "./starter.js";
 import { html, nothing } from "./vendor/lit.js";
 
 // As trainer/arms.py has them; controls are added by the server.
-const ARMS = ["auto", "remove", "margin", "temperature", "combined", "debiased", "hard", "eliminated", "sas"];
+const ARMS = ["auto", "remove", "margin", "temperature", "combined", "debiased", "hard", "eliminated", "sas", "forgetting"];
 
 /** Attributes: `manifest` or `curation`, an id. */
 class TrainingStarter extends PageElement {
