@@ -133,6 +133,7 @@ Arm = Literal[
     "hard",
     "eliminated",
     "sas",
+    "forgetting",
 ]
 
 
@@ -156,7 +157,7 @@ class NewTraining(Request):
     steps: Steps = None
     device: Device = "auto"
     batch_size: int | None = Field(None, ge=4, le=65_536)
-    method: Literal["simclr", "moco", "simsiam"] = "simclr"
+    method: Literal["simclr", "moco", "simsiam", "byol"] = "simclr"
     loss: Literal["infonce", "spectral"] = "infonce"
     baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
     flags: Literal["curated", "listed", "online"] = Field(

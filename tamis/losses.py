@@ -1,4 +1,5 @@
-"""Contrastive losses that treat difficult pairs apart: InfoNCE and the spectral loss, with margins and temperatures."""
+"""Contrastive losses that treat difficult pairs apart, with margins and temperatures: InfoNCE, the spectral loss, and
+CLIP's of images and texts."""
 
 import math
 from collections.abc import Callable
@@ -166,6 +167,53 @@ class Spectral:
         return negatives - 2 * (views[0] * views[1]).sum(1).mean()
 
 
+@dataclass(frozen=True)
+class CLIP:
+    """InfoNCE between images and texts (Radford et al. 2021, section 2.3), with difficult pairs treated apart.
+
+    An image's positive is its own text and its negatives are the other texts of the batch, and the other way round;
+    logit_ij is that of `InfoNCE`, s the cosine of the one's image and the other's text. The paper learns the
+    temperature, from 0.07; here it is what it is set to.
+
+    Called as `InfoNCE` is, on images and texts, (B, d) float each, row by row; returns the mean over all 2B, and
+    raises the same. A pair of samples is difficult both for the one's image with the other's text and for the other's
+    image with the one's text.
+
+    >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> loss = CLIP(temperature=0.5)
+    >>> round(float(loss(z, z)), 4)
+    0.1269
+    >>> difficult = torch.tensor([[False, True], [True, False]])
+    >>> round(float(loss(z, z, difficult, margin=0.2)), 4)
+    0.1839
+    """
+
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        _check_positive("temperature", self.temperature)
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        texts: torch.Tensor,
+        difficult: torch.Tensor | None = None,
+        margin: PerPair = 0.0,
+        temperature_scale: PerPair = 1.0,
+    ) -> torch.Tensor:
+        count = len(images)
+        both = functional.normalize(_views(images, texts), dim=1).view(2, count, -1)
+        _check_pairs((count, count), difficult, margin, temperature_scale)
+        own = torch.arange(count, device=both.device)
+
+        def of_rows(rows: slice) -> torch.Tensor:
+            product = torch.einsum("vbd,vcd->vbc", both[:, rows], both.flip(0))[:, :, None]
+            logits = _adjusted(product, rows, difficult, margin, temperature_scale) / self.temperature
+            return functional.cross_entropy(logits.reshape(-1, count), own[rows].repeat(2), reduction="sum")
+
+        return _over_blocks(of_rows, count) / (2 * count)
+
+
 def in_band(similarity: torch.Tensor, pos_high: float, pos_low: float) -> torch.Tensor:
     """The difficult pairs of a batch, found online: Sim_posLow <= s < Sim_posHigh (Zhang et al. 2026, section 3).
 
@@ -233,7 +281,7 @@ def _adjusted(
     margin: PerPair,
     temperature_scale: PerPair,
 ) -> torch.Tensor:
-    """(2, b, 2, B) similarities of views, shifted and scaled where their samples are a difficult pair."""
+    """(2, b, 2 or 1, B) similarities of views, shifted and scaled where their samples are a difficult pair."""
     if difficult is None:
         return similarity
     other = ~_itself(similarity, rows)

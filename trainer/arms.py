@@ -16,21 +16,23 @@ CONTROLS = {
     **{name: (f"{name}-all", f"{name}-random") for name in ("margin", "temperature", "combined", "auto")},
 }
 # Of the literature, with the strategy whose manifest each takes what it needs from: `auto` keeps all images and brings
-# features, `combined` drops as many as `remove` and brings them too. They treat whole sets by rules of their own and do
-# not claim that the difficult pairs of a manifest are what counts, so none of our controls is theirs: they are peers,
-# told apart from the best baseline alone.
-PEERS = {"debiased": "auto", "hard": "auto", "eliminated": "auto", "sas": "combined"}
+# features, `combined` drops as many as `remove` and brings them too; of `remove` is only how many to drop. They treat
+# whole sets by rules of their own and do not claim that the difficult pairs of a manifest are what counts, so none of
+# our controls is theirs: they are peers, told apart from the best baseline alone.
+PEERS = {"debiased": "auto", "hard": "auto", "eliminated": "auto", "sas": "combined", "forgetting": "remove"}
 PAPERS = {
     "debiased": "Chuang et al. 2020",
     "hard": "Robinson et al. 2021",
     "eliminated": "Huynh et al. 2022",
     "sas": "Joshi and Mirzasoleiman 2023",
+    "forgetting": "Toneva et al. 2019",
 }
+FORGETTING = "forgetting"
 # Those that change the loss, which is infonce in their papers.
 LOSSES_OF_PEERS = ("debiased", "hard", "eliminated")
 # Those that change no loss are compared with the baseline of their own temperature, and not of the best: else what
 # another temperature gains would count against them.
-OF_IMAGES = ("remove", "random", "sas")
+OF_IMAGES = ("remove", "random", "sas", "forgetting")
 ARMS = (BASELINE, *CONTROLS, *PEERS)
 MIN_SEEDS = 2
 MOST_MIXED = 0.5
@@ -42,8 +44,8 @@ class Arm:
     images and pairs that chance picks, as many; `all` for all pairs, and images that chance picks.
 
     temperature: of the loss. of: the arm that a control is the control of. keeps: a rule of `trainer/subset.py` that
-    keeps as many images in the manifest's place, and treats no pairs. An arm of PEERS does by its name what its paper
-    says; of its manifest it takes what it needs for that.
+    keeps as many images in the manifest's place, and treats no pairs; FORGETTING keeps the most often forgotten. An arm
+    of PEERS does by its name what its paper says; of its manifest it takes what it needs for that.
     """
 
     name: str
@@ -68,9 +70,11 @@ def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
     others = [name for name in asked if name in LOSSES_OF_PEERS]
     if others and recipe.objective != "infonce":
         raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or {recipe.objective}.")
+    if FORGETTING in asked and recipe.method != "simclr":
+        raise InputError(f"The arm {FORGETTING} counts what SimCLR forgets.", f"Leave it out, or {recipe.method}.")
     of_pairs = [name for name in asked if of.get(name, name) not in (BASELINE, *OF_IMAGES)]
-    if of_pairs and recipe.method == WITHOUT_PAIRS:
-        raise no_pairs(f"the arm {of_pairs[0]}")
+    if of_pairs and recipe.method in WITHOUT_PAIRS:
+        raise no_pairs(recipe.method, f"the arm {of_pairs[0]}")
     usual = recipe.temperature
     arms = [Arm(f"{BASELINE} {usual * factor:g}", temperature=usual * factor) for factor in BASELINE_FACTORS]
     if recipe.objective != "infonce":  # which alone has a temperature

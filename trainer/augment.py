@@ -11,13 +11,16 @@ BLUR_FROM = 64
 LUMA = (0.299, 0.587, 0.114)
 
 
-def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
+def augment(
+    pixels: torch.Tensor, how: Augmentation, generator: torch.Generator, part: int = 0, parts: int = 1
+) -> torch.Tensor:
     """One random view of each image.
 
     pixels: (B, 3, S, S) uint8, on the generator's device. Returns (B, 3, S, S) float32 within 0 to 1, in the
-    channels-last layout that convolutions prefer. The same generator state gives the same views.
+    channels-last layout that convolutions prefer. The same generator state gives the same views: of the images that are
+    one part, from 0, of so many of a batch, those that they have in the whole batch.
     """
-    draw = _Draw(len(pixels), generator)
+    draw = _Draw(len(pixels), generator, part, parts)
     image = pixels.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
     view = _crop(image, how, draw)
     if min(view.shape[2:]) >= BLUR_FROM:
@@ -26,14 +29,14 @@ def augment(pixels: torch.Tensor, how: Augmentation, generator: torch.Generator)
 
 
 class _Draw:
-    """Random numbers, one for each image of a batch."""
+    """Random numbers, one for each image of a part of a batch."""
 
-    def __init__(self, count: int, generator: torch.Generator) -> None:
-        self._count, self._generator = count, generator
+    def __init__(self, count: int, generator: torch.Generator, part: int, parts: int) -> None:
+        self._count, self._generator, self._part, self._parts = count, generator, part, parts
 
     def uniform(self, low: float, high: float) -> torch.Tensor:
-        device = self._generator.device
-        return torch.empty(self._count, device=device).uniform_(low, high, generator=self._generator)
+        of_all = torch.empty(self._parts, self._count, device=self._generator.device)
+        return of_all.uniform_(low, high, generator=self._generator)[self._part]
 
     def happens(self, probability: float) -> torch.Tensor:
         return self.uniform(0.0, 1.0) < probability

@@ -23,6 +23,7 @@ from tamis.manifest import Manifest, read_manifest
 from tamis.progress import Progress, counted_from, ignored
 from trainer.arms import Arm
 from trainer.data import ImageSet, usable
+from trainer.forgetting import Forgotten
 from trainer.labelled import LabelledImages, check_labels, decode_source
 from trainer.probe import MIN_PER_LABEL, Probe, held_out, probe
 from trainer.recipe import Recipe
@@ -168,12 +169,16 @@ def _run(
 ) -> dict[str, Any]:
     last: dict[str, float] = {}
     began = time.monotonic()
+    keep = trial.keep
+    if trial.most_forgotten:
+        first, progress = _halves(progress)
+        keep = _most_forgotten(trial, images, spec, own.device, checkpoint, first)
     encoder = train_encoder(
         images,
         spec,
         trial.recipe,
         flags=trial.flags,
-        keep=trial.keep,
+        keep=keep,
         device=own.device,
         checkpoint=checkpoint,
         progress=progress,
@@ -182,12 +187,35 @@ def _run(
     seconds = time.monotonic() - began
     return {
         **measured(own.probed(encoder)),
-        "samples": int(trial.keep.sum()),
+        "samples": int(keep.sum()),
         "steps": trial.recipe.steps,
         "loss": last["loss"],
         "seconds": seconds,
         "encoder": fingerprint(encoder),
     }
+
+
+def _most_forgotten(
+    trial: Trial, images: ImageSet, spec: EncoderSpec, device: str, checkpoint: Checkpoint, progress: Progress
+) -> Flagged:
+    """What to keep, by a training on all. Where the second one is cut off, this one is done again."""
+    forgotten = Forgotten(len(images), resolve_device(device))
+    train_encoder(
+        images,
+        spec,
+        trial.recipe,
+        keep=trial.keep,
+        device=device,
+        checkpoint=checkpoint,
+        progress=progress,
+        forgotten=forgotten,
+    )
+    return forgotten.most(trial.keep, trial.most_forgotten, trial.recipe.seed)
+
+
+def _halves(progress: Progress) -> tuple[Progress, Progress]:
+    """Of two trainings that are told of as one."""
+    return lambda done, total: progress(done // 2, total), lambda done, total: progress((total + done) // 2, total)
 
 
 def _settings(

@@ -7,13 +7,13 @@ from typing import Literal, TypeAlias, get_args
 from tamis.errors import InputError
 from trainer.augmentation import SIMCLR, Augmentation
 
-Method: TypeAlias = Literal["simclr", "moco", "simsiam"]
+Method: TypeAlias = Literal["simclr", "moco", "simsiam", "byol"]
 Loss: TypeAlias = Literal["infonce", "spectral"]
 FlagSource: TypeAlias = Literal["curated", "listed", "online"]
 Optimiser: TypeAlias = Literal["adamw", "sgd", "lars"]
 METHODS, LOSSES, FLAG_SOURCES, OPTIMISERS = map(get_args, (Method, Loss, FlagSource, Optimiser))
-# It compares an image with itself alone: no pair of images is in its loss.
-WITHOUT_PAIRS = "simsiam"
+# They compare an image with itself alone: no pair of images is in their loss.
+WITHOUT_PAIRS = {"simsiam": "SimSiam", "byol": "BYOL"}
 MIN_SAMPLES = 4
 # Where no number of epochs is given, these bound it.
 MIN_EPOCHS, MAX_EPOCHS = 10, 200
@@ -27,9 +27,10 @@ class Recipe:
         no fewer than 10 and no more than 200. steps: of the optimiser, in place of epochs.
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
-    method: SimCLR; MoCo v2, which learns by InfoNCE alone; SimSiam, which compares no images and has no loss to choose.
-        queue, momentum: of MoCo: keys of earlier batches, and the part of itself that the key encoder keeps a step.
-        0.99, not the 0.999 of its long trainings on ImageNet, for trainings of hundreds of steps.
+    method: SimCLR; MoCo v2, which learns by InfoNCE alone; SimSiam and BYOL, which compare no images and have no loss
+        to choose. queue: of MoCo, keys of earlier batches. momentum: the part of itself that MoCo's key encoder keeps a
+        step, and BYOL's target in the first ones. 0.99, not the 0.999 of long trainings on ImageNet, for trainings of
+        hundreds of steps.
     optimiser: AdamW; SGD with momentum 0.9; LARS (You et al. 2017) for batches of thousands. warm_up: the share of the
         steps in which the learning rate rises.
     temperature, prior, hardness: of InfoNCE; the spectral loss has none.
@@ -83,7 +84,7 @@ class Recipe:
     @property
     def objective(self) -> str:
         """What is minimised, by name."""
-        return "the negative cosine of two views" if self.method == WITHOUT_PAIRS else self.loss
+        return "the negative cosine of two views" if self.method in WITHOUT_PAIRS else self.loss
 
     def epochs_for(self, samples: int) -> int:
         """The number of epochs, begun ones too, for a manifest of so many samples."""
@@ -117,8 +118,8 @@ def batch_alone(source: str) -> InputError:
     )
 
 
-def no_pairs(what: str) -> InputError:
+def no_pairs(method: str, what: str) -> InputError:
     return InputError(
-        f"SimSiam compares an image with itself alone, so {what} would change nothing.",
+        f"{WITHOUT_PAIRS[method]} compares an image with itself alone, so {what} would change nothing.",
         "Use simclr or moco, or a manifest of the strategy remove.",
     )

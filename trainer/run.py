@@ -21,6 +21,7 @@ from trainer.data import ImageSet, usable
 from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import Labelled, Probe, probe, probe_split
+from trainer.processes import ALONE, Processes
 from trainer.recipe import USUAL, FlagSource, Recipe, check_flag_source
 from trainer.training import OnMetrics, remembering, train_encoder
 
@@ -91,6 +92,7 @@ def train_manifest(
     on_metrics: OnMetrics | None = None,
     checkpoint: Checkpoint | None = None,
     find: Find | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Trains one arm of a manifest and probes it; writes encoder.pt and result.json into `out` (made if absent).
 
@@ -99,6 +101,7 @@ def train_manifest(
     many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`.
     test: labelled images that the encoder never sees, for the probe.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
+    processes: those that share the training. The first alone writes files and probes.
     Raises InputError for a manifest, images or settings that cannot be trained on, and a test source without labels.
     """
     if not baseline:
@@ -128,27 +131,32 @@ def train_manifest(
         checkpoint=own if checkpoint is None else checkpoint,
         progress=progress,
         on_metrics=remembering(last, on_metrics),
+        processes=processes,
     )
     seconds = time.monotonic() - began
     path = out / "encoder.pt"
-    path.write_bytes(encoder_bytes(encoder))
-    features = embed(encoder, pixels.pixels, device)
-    own_labels = Labelled(features, samples["label"].to_pylist(), samples["sha256"].to_pylist())
+    found = None
+    if processes.first:
+        path.write_bytes(encoder_bytes(encoder))
+        features = embed(encoder, pixels.pixels, device)
+        own_labels = Labelled(features, samples["label"].to_pylist(), samples["sha256"].to_pylist())
+        found = _probed(own_labels, test, encoder, device)
     result = TrainingResult(
         arm=BASELINE if baseline else str(manifest.description["strategy"]),
         samples=int((keep & (weight > 0)).sum()),
         epochs=recipe.epochs_for(len(pixels)),
         steps=recipe.steps_for(len(pixels)),
         loss=last["loss"],
-        probe=_probed(own_labels, test, encoder, device),
+        probe=found,
         encoder=path,
         encoder_fingerprint=fingerprint(encoder),
         seed=recipe.seed,
         seconds=seconds,
         recipe=recipe,
     )
-    (out / "result.json").write_text(json.dumps(result.as_json(), indent=2) + "\n")
-    own.discard()
+    if processes.first:
+        (out / "result.json").write_text(json.dumps(result.as_json(), indent=2) + "\n")
+        own.discard()
     return result
 
 

@@ -21,10 +21,13 @@ from tamis.errors import InputError, TamisError
 from tamis.progress import Progress
 from trainer.data import ImageSet
 from trainer.flags import Flags
+from trainer.forgetting import Forgotten
+from trainer.frameworks.byol import BYOL
 from trainer.frameworks.learner import Learner
 from trainer.frameworks.moco import MoCo
 from trainer.frameworks.simclr import SimCLR
 from trainer.frameworks.simsiam import SimSiam
+from trainer.processes import ALONE, Processes
 from trainer.recipe import MIN_SAMPLES, Recipe
 
 OnMetrics: TypeAlias = Callable[[int, dict[str, float]], None]
@@ -43,7 +46,7 @@ def remembering(last: dict[str, float], on_metrics: OnMetrics | None = None) -> 
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
-FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam}
+FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam, "byol": BYOL}
 # Steps between two looks at the loss: each look makes a GPU wait. Checkpoints fall on them too.
 REPORT_EVERY = 10
 # A save is due when the work since the last one took this many times as long as that one did: 2% of the time at most.
@@ -62,6 +65,8 @@ def train_encoder(
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
     on_metrics: OnMetrics | None = None,
+    processes: Processes = ALONE,
+    forgotten: Forgotten | None = None,
 ) -> Encoder:
     """Trains an encoder; returns it in evaluation mode, on the device.
 
@@ -73,20 +78,28 @@ def train_encoder(
     All chance comes from (seed, step), so a run that goes on from a checkpoint ends with the same bits as one that
     was never interrupted, on one machine; a checkpoint of other settings or images is passed over. The encoder runs in
     bfloat16 where that is faster (`has_bf16`), else in float32.
-    Raises InputError when fewer than 4 samples are kept, and for flags that the method cannot use; TamisError when the
-    loss is no longer finite.
+    processes: those that share every batch; each calls this with the same arguments. The first alone reads and writes
+    the checkpoint, from which other numbers of processes go on too, though not to the same bits.
+    forgotten: where SimCLR counts what it forgets, on the device; what is learnt is the same.
+    Raises InputError when fewer than 4 samples are kept, for flags that the method cannot use, and for a batch that the
+    processes cannot share evenly; TamisError when the loss is no longer finite.
     """
     kept, share = _drawn(len(images), keep, weight)
     total = recipe.steps_for(len(images))
-    learner = FRAMEWORKS[recipe.method](spec, recipe, resolve_device(device), total, flags)
+    batch_size = min(recipe.batch_size, len(kept))
+    own = processes.share(batch_size)
+    learner = FRAMEWORKS[recipe.method](spec, recipe, resolve_device(device), total, flags, processes)
+    learner.forgotten = forgotten
     settings = _settings_hash(images, spec, recipe, total, kept, share, flags)
-    first = learner.restore(checkpoint.load(), settings) if checkpoint is not None else 0
-    batches = _batches(kept, share, min(recipe.batch_size, len(kept)), recipe.seed, first)
+    if forgotten is not None:
+        settings += ", counted"
+    first = learner.restore(processes.as_first(checkpoint.load), settings) if checkpoint is not None else 0
+    batches = _batches(kept, share, batch_size, recipe.seed, first)
     losses: list[torch.Tensor] = []
     save_cost, saved_at = 0.0, time.monotonic()
     for step in range(first + 1, total + 1):
         indices = next(batches)
-        losses.append(learner.learn(step, images.pixels[indices], indices))
+        losses.append(learner.learn(step, images.pixels[indices[own]], indices))
         if step % REPORT_EVERY == 0 or step == total:
             loss = float(torch.stack(losses).mean())
             losses.clear()
@@ -95,7 +108,8 @@ def train_encoder(
                 on_metrics(step, {"loss": loss, "learning_rate": learner.learning_rate(step)})
             # The first save is at the first report, so that a place that cannot be written is known early.
             began = time.monotonic()
-            if checkpoint is not None and step < total and began - saved_at >= WORK_PER_SAVE * save_cost:
+            due = step < total and began - saved_at >= WORK_PER_SAVE * save_cost
+            if checkpoint is not None and processes.first and due:
                 checkpoint.save(learner.content(step, settings))
                 saved_at = time.monotonic()
                 save_cost = saved_at - began
@@ -106,7 +120,7 @@ def train_encoder(
         "device": resolve_device(device).type,
         "precision": "bfloat16" if has_bf16(resolve_device(device)) else "float32",
         "steps": total,
-        "batch_size": min(recipe.batch_size, len(kept)),
+        "batch_size": batch_size,
         "method": recipe.method,
         "loss": recipe.objective,
         "seed": recipe.seed,

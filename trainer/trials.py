@@ -4,13 +4,14 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tamis.errors import InputError
 from tamis.manifest import Manifest
-from trainer.arms import PEERS, Arm
+from trainer.arms import FORGETTING, PEERS, Arm
 from trainer.data import usable
 from trainer.flags import Chance, Curated, Flags, manifest_flags
 from trainer.recipe import Recipe
@@ -25,15 +26,21 @@ HARDNESS = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What one run trains on: keep, (N,) bool, and the pairs that the loss treats."""
+    """What one run trains on: keep, (N,) bool, and the pairs that the loss treats.
+
+    most_forgotten: where above 0, so many of `keep`, those that a first training on all of them forgets most often.
+    """
 
     keep: Flagged
     flags: Flags | None
     recipe: Recipe
+    most_forgotten: int = 0
 
     def digest(self) -> str:
         """Of all that its outcome depends on, for one set of images and one network."""
-        stated = [None if self.flags is None else self.flags.digest(), asdict(self.recipe)]
+        stated: list[Any] = [None if self.flags is None else self.flags.digest(), asdict(self.recipe)]
+        if self.most_forgotten:
+            stated.append(self.most_forgotten)
         return hashlib.sha256(json.dumps(stated).encode() + self.keep.tobytes()).hexdigest()
 
 
@@ -45,6 +52,8 @@ def trial_of(arm: Arm, manifest: Manifest, tested: Flagged, recipe: Recipe) -> T
     recipe = replace(recipe, temperature=arm.temperature)
     if not arm.strategy:
         return Trial(~tested, None, recipe)
+    if arm.keeps == FORGETTING:
+        return Trial(~tested, None, recipe, int((usable(manifest)["keep"].to_numpy() & ~tested).sum()))
     if arm.keeps:
         return Trial(_kept(arm, manifest, tested), None, recipe)
     if arm.name in PEERS:

@@ -78,8 +78,8 @@ def experiment(
     check_seeds(seeds)
     shares = shares_of(mixed or "")
     sweeps = dict(map(sweep_of, sweep))
-    if taught.recipe.method == WITHOUT_PAIRS and sweeps.keys() - {"removed"}:
-        raise no_pairs("another band")
+    if taught.recipe.method in WITHOUT_PAIRS and sweeps.keys() - {"removed"}:
+        raise no_pairs(taught.recipe.method, "another band")
     if difficulty.pos_high == "auto":
         difficulty = replace(difficulty, pos_high=taught.pos_high)
     difficulty.judge()

@@ -207,7 +207,9 @@ class Lesson:
     ] = None
     method: Annotated[
         Method | None,
-        Parameter(help="SimCLR, MoCo v2, or SimSiam, which compares no images.", show_default=lambda _: "simclr"),
+        Parameter(
+            help="SimCLR, MoCo v2, or SimSiam or BYOL, which compare no images.", show_default=lambda _: "simclr"
+        ),
     ] = None
     loss: Annotated[Loss | None, Parameter(help="What is learnt by.", show_default=lambda _: "infonce")] = None
     architecture: Annotated[Network | None, Parameter(show_default=lambda _: "auto")] = None

@@ -1,5 +1,6 @@
 """`tamis train` and `tamis probe`: what a manifest is worth, in this process."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -40,23 +41,30 @@ def train(
     kept = f"The checkpoint in {out} is kept: typed again, it goes on from there."
     from worker.cache import room_in
 
+    # Of the processes that torchrun starts, the first tells of all.
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
     with steps(plan, quiet=quiet, kept=kept, quicker=_fewer_epochs) as step, room_in(out, "-o"):
         check_gpu(device)
+        from trainer.processes import joined_processes
         from trainer.run import train_manifest
 
-        result = train_manifest(
-            manifest,
-            out,
-            replace(taught.recipe, seed=seed),
-            images=images,
-            architecture=taught.architecture,
-            image_size=taught.image_size,
-            test=test,
-            baseline=training.baseline,
-            flags=training.flags,
-            device=device,
-            progress=step("train"),
-        )
+        with joined_processes(device) as processes:
+            result = train_manifest(
+                manifest,
+                out,
+                replace(taught.recipe, seed=seed),
+                images=images,
+                architecture=taught.architecture,
+                image_size=taught.image_size,
+                test=test,
+                baseline=training.baseline,
+                flags=training.flags,
+                device=device,
+                progress=step("train"),
+                processes=processes,
+            )
+    if not processes.first:
+        return None
     print(result.describe())
     return result.as_json()
 

@@ -429,7 +429,8 @@ def test_the_training_benchmark_times_a_step_and_the_network_alone(monkeypatch: 
     figures = dict(train_benchmark(device="cpu", batch_size=8))
     for size in (24, 32):
         assert figures[f"small, {size} pixels"]["ms"] > 0
-        assert figures[f"small, {size} pixels"]["times_the_network_alone"] > 0
+        assert figures[f"small, {size} pixels"]["share_of_limit"] > 0
+        assert figures[f"small, {size} pixels"]["as_meant"].keys() >= {"share_of_limit", "with_flags_to_without"}
 
 
 def test_the_benchmark_of_ingest_measures_limit_peers_and_memory(

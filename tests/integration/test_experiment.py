@@ -131,11 +131,11 @@ def test_images_are_mixed_removed_and_compared_with_none_mixed(digits: Path, tmp
 
 def test_arms_of_the_literature_are_run_beside_the_baselines(digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main(typed(digits, out, "--arms", "debiased,hard,eliminated,sas", "--seeds", "2")) == 0
+    assert main(typed(digits, out, "--arms", "debiased,hard,eliminated,sas,forgetting", "--seeds", "2")) == 0
     rows = [row for row in runs(out) if row["seed"] == 0]
-    assert [row["arm"] for row in rows][3:] == ["debiased", "hard", "eliminated", "sas"]
-    assert len({row["encoder"] for row in rows}) == 7
-    assert rows[-1]["samples"] < rows[-2]["samples"]
+    assert [row["arm"] for row in rows][3:] == ["debiased", "hard", "eliminated", "sas", "forgetting"]
+    assert len({row["encoder"] for row in rows}) == 8
+    assert rows[-1]["samples"] == rows[-2]["samples"] < rows[-3]["samples"]
     report = (out / "report.md").read_text()
     assert "`hard` is that of Robinson et al. 2021" in report
     assert "- **sas.** Linear probe:" in report
@@ -186,6 +186,7 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         (["--arms", "removal"], "There is no arm 'removal'. Use some of baseline, remove"),
         (["--arms", ","], "No arm is named"),
         (["--arms", "hard", "--loss", "spectral"], "The arm hard is a rule on infonce"),
+        (["--arms", "forgetting", "--method", "moco"], "The arm forgetting counts what SimCLR forgets"),
         (["--method", "moco", "--loss", "spectral"], "moco does not learn by the loss spectral"),
         (["--method", "simsiam", "--arms", "auto"], "SimSiam compares an image with itself alone, so the arm auto"),
         (["--recipe", "cifar"], "There is no recipe cifar"),
@@ -205,6 +206,7 @@ def test_without_labels_nothing_is_trained(tmp_path: Path, capsys: pytest.Captur
         "arm",
         "no arm",
         "loss",
+        "forgetting",
         "method",
         "no pairs",
         "recipe",

@@ -1,4 +1,4 @@
-"""What frameworks and optimisers have in common, and SimSiam."""
+"""What frameworks and optimisers have in common, and those that compare no images: SimSiam and BYOL."""
 
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 from trainer.data import ImageSet
 from trainer.flags import Chance
+from trainer.frameworks.byol import BYOL
 from trainer.frameworks.simclr import SimCLR
 from trainer.frameworks.simsiam import SimSiam
-from trainer.recipe import OPTIMISERS, Recipe
+from trainer.recipe import OPTIMISERS, WITHOUT_PAIRS, Recipe
 from trainer.training import train_encoder
 
 CPU = torch.device("cpu")
@@ -56,16 +57,46 @@ def test_simsiam_learns_one_view_from_the_other_and_nothing_from_the_target(imag
     assert not torch.allclose(last.grad, free._head["projection"][-2].weight.grad, rtol=0.05)
 
 
-def test_simsiam_takes_weights_and_removal_and_no_pairs(images: ImageSet) -> None:
-    recipe = Recipe(method="simsiam", steps=3, batch_size=8)
+def test_byol_learns_from_a_target_that_follows_and_has_no_gradient(images: ImageSet) -> None:
+    total, recipe = 6, Recipe(method="byol", batch_size=16, momentum=0.8)
+    learner = BYOL(SPEC, recipe, CPU, total)
+    target = [each.clone() for each in learner._followed().parameters()]
+    for step in range(1, total + 1):
+        drawn = np.arange(16) + step
+        learner.learn(step, images.pixels[drawn], drawn)
+        kept = 1 - (1 - 0.8) * (np.cos(np.pi * step / total) + 1) / 2
+        target = [
+            kept * old + (1 - kept) * new for old, new in zip(target, learner._followed().parameters(), strict=True)
+        ]
+        for own, expected in zip(learner._target.parameters(), target, strict=True):
+            torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+            assert own.grad is None
+    assert kept == 1.0
+    views = [torch.from_numpy(images.pixels[side]).float() / 255 for side in (slice(0, 16), slice(16, 32))]
+    loss = learner._loss(*views, np.arange(16))
+    with torch.no_grad(), learner._autocast():
+        encoder, projection = learner._target
+        targets = [projection(encoder(view)).float() for view in views]
+        guesses = [learner._head["predictor"](learner._head["projection"](learner.encoder(view))) for view in views]
+    plain = [
+        (guess.float() / guess.float().norm(dim=1, keepdim=True) - other / other.norm(dim=1, keepdim=True)).square()
+        for guess, other in zip(guesses, targets[::-1], strict=True)
+    ]
+    # Equation 2, summed over both views, is four times one more than the mean negative cosine.
+    assert float(sum(each.sum(1).mean() for each in plain)) == pytest.approx(4 * (1 + float(loss.detach())), abs=2e-2)
+
+
+@pytest.mark.parametrize("method", WITHOUT_PAIRS)
+def test_what_compares_no_images_takes_weights_and_removal_and_no_pairs(method: str, images: ImageSet) -> None:
+    recipe = Recipe(method=method, steps=3, batch_size=8)
     keep = np.arange(COUNT) < 20
     encoder = train_encoder(images, SPEC, recipe, keep=keep, device="cpu")
     assert encoder.trained["loss"] == "the negative cosine of two views"
     assert fingerprint(encoder) != fingerprint(train_encoder(images, SPEC, recipe, device="cpu"))
-    with pytest.raises(InputError, match="compares an image with itself alone"):
+    with pytest.raises(InputError, match=f"{WITHOUT_PAIRS[method]} compares an image with itself alone"):
         train_encoder(images, SPEC, recipe, flags=Chance(0.5, 0.1, 1.0), device="cpu")
-    with pytest.raises(InputError, match="simsiam does not learn by the loss spectral"):
-        Recipe(method="simsiam", loss="spectral")
+    with pytest.raises(InputError, match=f"{method} does not learn by the loss spectral"):
+        Recipe(method=method, loss="spectral")
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -82,7 +113,7 @@ def test_every_optimiser_leaves_norms_without_decay_and_lowers_the_loss(optimise
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
-@pytest.mark.parametrize("method", ["simsiam", "simclr"])
+@pytest.mark.parametrize("method", ["simsiam", "byol", "simclr"])
 @pytest.mark.parametrize("optimiser", ["sgd", "lars"])
 def test_a_cut_training_ends_in_the_same_bits(
     method: str, optimiser: str, images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,7 @@ from dbos import error as dbos_error
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from PIL import ExifTags, Image
+from torch.nn.modules._functions import SyncBatchNorm
 from torchvision import models
 
 from service.main import _Server
@@ -196,3 +197,9 @@ def test_triton_has_tensor_descriptors() -> None:
     language = importlib.import_module("triton.language")
     assert language.tensor_descriptor
     assert language.inline_asm_elementwise
+
+
+def test_joint_statistics_on_a_gpu_are_called_as_torch_calls_them() -> None:
+    """trainer/processes.py does, where a network calls for batch normalisation; else it would stop on several GPUs."""
+    given = ["self", "input", "weight", "bias", "running_mean", "running_var", "eps", "momentum", "process_group"]
+    assert list(inspect.signature(SyncBatchNorm.forward).parameters) == [*given, "world_size"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tamis.errors import InputError
-from tamis.losses import InfoNCE, PerPair, Spectral, in_band
+from tamis.losses import CLIP, InfoNCE, PerPair, Spectral, in_band
 
 Matrix = npt.NDArray[np.float64]
 
@@ -46,6 +46,18 @@ def of_the_literature(z1: Matrix, z2: Matrix, tau: float, prior: float, hardness
         left = (weighted - len(others) * prior * positive) / (1 - prior)
         left = max(left, len(others) * math.exp(-1 / tau))
         total -= math.log(positive / (positive + left))
+    return total / (2 * count)
+
+
+def clip(images: Matrix, texts: Matrix, tau: float, flags: Matrix, margin: Matrix, scale: Matrix) -> float:
+    """Radford et al. 2021, figure 3, one logit at a time."""
+    both = [[row / math.sqrt(sum(x * x for x in row)) for row in rows] for rows in (images, texts)]
+    count = len(images)
+    total = 0.0
+    for own, others in (both, both[::-1]):
+        for i in range(count):
+            logits = [pair_logit(float(own[i] @ others[j]), i, j, flags, margin, scale) / tau for j in range(count)]
+            total += math.log(sum(math.exp(value) for value in logits)) - logits[i]
     return total / (2 * count)
 
 
@@ -98,6 +110,9 @@ def test_losses_equal_their_definition(treatment: str, seed: int) -> None:
     flags = difficult.double().numpy()
     assert float(InfoNCE(0.3)(z1, z2, difficult, margin, scale)) == pytest.approx(
         info_nce(*plain, 0.3, flags, *as_matrices), rel=1e-12
+    )
+    assert float(CLIP(0.3)(z1, z2, difficult, margin, scale)) == pytest.approx(
+        clip(*plain, 0.3, flags, *as_matrices), rel=1e-12
     )
     assert float(Spectral()(z1, z2, difficult, margin, scale)) == pytest.approx(
         spectral(*plain, flags, *as_matrices), rel=1e-12
@@ -184,8 +199,8 @@ def test_a_view_without_negatives_and_low_temperatures_stay_finite(loss: InfoNCE
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)
-@pytest.mark.parametrize("loss", [InfoNCE(0.3), Spectral()], ids=["infonce", "spectral"])
-def test_gradients_equal_finite_differences(loss: InfoNCE | Spectral, treatment: str) -> None:
+@pytest.mark.parametrize("loss", [InfoNCE(0.3), Spectral(), CLIP(0.3)], ids=["infonce", "spectral", "clip"])
+def test_gradients_equal_finite_differences(loss: InfoNCE | Spectral | CLIP, treatment: str) -> None:
     z1, z2, difficult = batch(4)
     margin, scale = TREATMENTS[treatment]
 
@@ -195,8 +210,10 @@ def test_gradients_equal_finite_differences(loss: InfoNCE | Spectral, treatment:
     assert torch.autograd.gradcheck(value, (z1.requires_grad_(), z2.requires_grad_()))
 
 
-@pytest.mark.parametrize("loss", [InfoNCE(0.3), Spectral()], ids=["infonce", "spectral"])
-def test_unflagged_pairs_are_untouched_and_a_sample_is_never_difficult_to_itself(loss: InfoNCE | Spectral) -> None:
+@pytest.mark.parametrize("loss", [InfoNCE(0.3), Spectral(), CLIP(0.3)], ids=["infonce", "spectral", "clip"])
+def test_unflagged_pairs_are_untouched_and_a_sample_is_never_difficult_to_itself(
+    loss: InfoNCE | Spectral | CLIP,
+) -> None:
     z1, z2, _ = batch(5)
     plain = loss(z1, z2)
     assert loss(z1, z2, torch.zeros(6, 6, dtype=torch.bool), 0.7, 0.2) == plain
@@ -217,10 +234,10 @@ def test_flags_hold_in_both_orientations() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [InfoNCE(0.2), InfoNCE(0.2, 0.1, 1.0), Spectral()], ids=["infonce", "hard", "spectral"]
+    "loss", [InfoNCE(0.2), InfoNCE(0.2, 0.1, 1.0), Spectral(), CLIP(0.2)], ids=["infonce", "hard", "spectral", "clip"]
 )
 def test_blocks_of_a_large_batch_give_the_loss_and_the_gradients_of_the_whole(
-    loss: InfoNCE | Spectral, monkeypatch: pytest.MonkeyPatch
+    loss: InfoNCE | Spectral | CLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = torch.Generator().manual_seed(0)
     z1, z2 = torch.randn(2, 23, 5, generator=random, dtype=torch.float64)

@@ -157,7 +157,7 @@ def test_what_moco_cannot_be_is_refused() -> None:
             check_flag_source("moco", source)
         check_flag_source("simclr", source)
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"method": "byol"}, "no method 'byol'"),
+        ({"method": "swav"}, "no method 'swav'"),
         ({"method": "moco", "loss": "spectral"}, "does not learn by the loss spectral"),
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"queue": 0}, "queue is 0"),

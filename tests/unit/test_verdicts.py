@@ -255,6 +255,10 @@ def test_peers_do_what_their_papers_say(manifests: dict[str, Manifest]) -> None:
         kept = subset.keep[own]
         assert abs(kept.mean() - subset.keep[~tested].mean()) < 1.5 / len(own)
         assert similar.sum(1)[kept].min() >= similar.sum(1)[~kept].max(initial=-np.inf)
+    forgetting = found["forgetting"]
+    assert np.array_equal(forgetting.keep, ~tested)
+    assert forgetting.most_forgotten == subset.keep.sum()
+    assert forgetting.digest() != trial(manifests, "baseline 0.2", tested, seed=3).digest()
     one_class = replace(manifests["auto"], features=None, description={})
     with pytest.raises(InputError, match="one class as far as is known, so the arm hard"):
         trial_of(of["hard"], one_class, tested, Recipe())

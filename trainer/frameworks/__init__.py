@@ -1,1 +1,1 @@
-"""What is learnt by: SimCLR, MoCo v2, SimSiam."""
+"""What is learnt by: SimCLR, MoCo v2, SimSiam, BYOL."""

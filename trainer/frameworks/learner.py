@@ -4,7 +4,7 @@ import importlib
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from tamis.encoders.networks import timm
 from tamis.encoders.spec import EncoderSpec
 from trainer.augment import augment
 from trainer.flags import Flags, Indices
+from trainer.forgetting import Forgotten
+from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe
 
 MOMENTUM = 0.9
@@ -26,18 +28,27 @@ MOMENTUM = 0.9
 class Learner(ABC):
     """What a checkpoint holds. A framework adds its loss, and what that needs beside these.
 
-    flags: which pairs the loss treats.
+    flags: which pairs the loss treats. processes: those that share every batch. forgotten: where SimCLR counts what it
+    forgets; None, at first, for nowhere.
     """
 
     def __init__(
-        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+        self,
+        spec: EncoderSpec,
+        recipe: Recipe,
+        device: torch.device,
+        total: int,
+        flags: Flags | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self._recipe, self._device, self._total = recipe, device, total
+        self._recipe, self._device, self._total, self._processes = recipe, device, total, processes
+        self.forgotten: Forgotten | None = None
         self.encoder = build_encoder(spec, recipe.seed).to(device).train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(recipe.seed, 0))
             self._head = self._projection_head(self.encoder.dimension).to(device).train()
         self._optimiser = _optimiser([*self.encoder.parameters(), *self._head.parameters()], recipe)
+        self._averaged = processes.averaging(_Learning(self.encoder, self._head, self._loss))
 
     @abstractmethod
     def _projection_head(self, dimension: int) -> nn.Module:
@@ -45,19 +56,27 @@ class Learner(ABC):
 
     @abstractmethod
     def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
-        """Of two views of the samples `indices`, (B, 3, S, S) each."""
+        """Of the samples `indices` of a batch, from two views of this process's share of them, (b, 3, S, S) each.
+
+        Every process finds the same; its gradient is of what this one computed.
+        """
 
     def learn(self, step: int, pixels: npt.NDArray[np.uint8], indices: Indices) -> torch.Tensor:
-        """One optimiser step, counted from 1, on the samples `indices`; returns its loss, still on the device."""
+        """One optimiser step, counted from 1, on the samples `indices`; returns its loss, still on the device.
+
+        pixels: (b, 3, S, S), of this process's share.
+        """
         generator = torch.Generator(self._device).manual_seed(_seed(self._recipe.seed, step))
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
-        first, second = (augment(batch, self._recipe.augmentation, generator) for _ in range(2))
+        part = self._processes.rank, self._processes.size
+        first, second = (augment(batch, self._recipe.augmentation, generator, *part) for _ in range(2))
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         with repeatable_convolutions():
-            loss = self._loss(first, second, indices)
+            loss: torch.Tensor = self._averaged(first, second, indices)
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            # Averaged over processes, the parts of the gradient then are the whole.
+            (self._processes.size * loss).backward()  # type: ignore[no-untyped-call]  # untyped in torch
         self._optimiser.step()
         return loss.detach()
 
@@ -88,10 +107,22 @@ class Learner(ABC):
         return int(stored["step"])
 
     def _parts(self) -> list[tuple[str, Any]]:
-        return [("encoder", self.encoder), ("head", self._head), ("optimiser", self._optimiser)]
+        counted = [] if self.forgotten is None else [("forgotten", self.forgotten)]
+        return [("encoder", self.encoder), ("head", self._head), ("optimiser", self._optimiser), *counted]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device))
+
+
+class _Learning(nn.Module):
+    """A loss and what it moves, as DistributedDataParallel takes them."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, loss: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.encoder, self.head, self._loss = encoder, head, loss
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+        return self._loss(first, second, indices)
 
 
 def _optimiser(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE
 from trainer.flags import Flags, Indices, between
 from trainer.frameworks.learner import Learner
+from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe
 
 # Images whose statistics a batch normalisation sees together, as on one of MoCo's eight GPUs.
@@ -46,9 +47,15 @@ class MoCo(Learner):
     """A query's negatives are the keys of earlier batches, by an encoder that follows the one which learns."""
 
     def __init__(
-        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+        self,
+        spec: EncoderSpec,
+        recipe: Recipe,
+        device: torch.device,
+        total: int,
+        flags: Flags | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        super().__init__(spec, recipe, device, total, flags)
+        super().__init__(spec, recipe, device, total, flags, processes)
         self._flagged = None if flags is None else between(flags, device)
         self._contrast = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
         self._keyed = deepcopy(nn.ModuleList([self.encoder, self._head])).requires_grad_(False)
@@ -61,23 +68,27 @@ class MoCo(Learner):
 
     def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
         self._follow()
-        samples = torch.from_numpy(indices).to(self._device)
-        number = max(1, len(indices) // GROUP)
+        processes, samples = self._processes, torch.from_numpy(indices).to(self._device)
+        own = processes.share(len(indices))
+        number = max(1, len(first) // GROUP)
         # Keys are grouped otherwise than queries, for else the statistics of a group would tell which key is a query's
         # (He et al. 2020, section 3.3). The order of a batch is random already.
         with self._autocast():
             queries = self._head(torch.cat([self.encoder(group) for group in first.tensor_split(number)])).float()
             with torch.no_grad():
                 encoder, head = self._keyed
-                keys = torch.empty_like(queries)
+                spread = processes.joined(second)[processes.rank :: processes.size]
+                found = torch.empty_like(queries)
                 for start in range(number):
-                    keys[start::number] = head(encoder(second[start::number])).float()
+                    found[start::number] = head(encoder(spread[start::number])).float()
+                # One of each process in turn, as they were spread.
+                keys = processes.joined(found).view(processes.size, len(found), -1).transpose(0, 1).flatten(0, 1)
         keys = normalize(keys)
         queued, owners = self._queue.keys, self._queue.samples
-        treated: tuple[Any, ...] = () if self._flagged is None else self._flagged(samples, owners)
-        loss = self._contrast.queued(queries, keys, queued, samples[:, None] == owners, *treated)
+        treated: tuple[Any, ...] = () if self._flagged is None else self._flagged(samples[own], owners)
+        loss = self._contrast.queued(queries, keys[own], queued, samples[own, None] == owners, *treated)
         self._queue.add(keys, samples)
-        return loss
+        return processes.mean(loss)
 
     @torch.no_grad()
     def _follow(self) -> None:

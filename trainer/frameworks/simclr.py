@@ -1,12 +1,16 @@
 """SimCLR (Chen et al. 2020), with difficult pairs treated apart (Zhang et al. 2026, section 4)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE, Spectral
 from trainer.flags import Flags, Indices
+from trainer.forgetting import known
 from trainer.frameworks.learner import Learner
+from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe
 
 
@@ -14,9 +18,15 @@ class SimCLR(Learner):
     """A view's negatives are all views of the other samples of its batch."""
 
     def __init__(
-        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
+        self,
+        spec: EncoderSpec,
+        recipe: Recipe,
+        device: torch.device,
+        total: int,
+        flags: Flags | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        super().__init__(spec, recipe, device, total, flags)
+        super().__init__(spec, recipe, device, total, flags, processes)
         self._flagged = None if flags is None else flags.on(device)
         infonce = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
         self._contrast = infonce if recipe.loss == "infonce" else Spectral()
@@ -30,8 +40,13 @@ class SimCLR(Learner):
         )
 
     def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
-        with self._autocast():
+        joined = self._processes.joined
+        with self._autocast(), self._processes.statistics():
             features = self.encoder(torch.cat([first, second]))
-            z1, z2 = self._head(features).float().chunk(2)
-        treated = () if self._flagged is None else self._flagged(indices, features.reshape(2, len(indices), -1))
+            z1, z2 = map(joined, self._head(features).float().chunk(2))
+        if self.forgotten is not None:
+            self.forgotten.see(torch.from_numpy(indices).to(self._device), known(z1, z2))
+        treated: tuple[Any, ...] = ()
+        if self._flagged is not None:
+            treated = self._flagged(indices, torch.stack([joined(view.detach()) for view in features.chunk(2)]))
         return self._contrast(z1, z2, *treated)

@@ -1,30 +1,16 @@
-"""SimSiam (Chen and He 2021): an image's two views, and no other image. So of a manifest's remedies it knows which
-images are kept, and how often each is drawn; there is no pair that a margin or a temperature could be for."""
-
-from typing import Any
+"""SimSiam (Chen and He 2021)."""
 
 import torch
 from torch import nn
-from torch.nn.functional import cosine_similarity
 
-from tamis.encoders.spec import EncoderSpec
-from trainer.flags import Flags, Indices
-from trainer.frameworks.learner import Learner
-from trainer.recipe import Recipe, no_pairs
+from trainer.frameworks.alone import Alone, layer
 
 # Of the predictor's hidden layer, to its outputs (section 4.2).
 NARROWER = 4
 
 
-class SimSiam(Learner):
-    """A predictor finds one view's projection from the other's, which learns nothing from that."""
-
-    def __init__(
-        self, spec: EncoderSpec, recipe: Recipe, device: torch.device, total: int, flags: Flags | None = None
-    ) -> None:
-        if flags is not None:
-            raise no_pairs("the manifest's flags")
-        super().__init__(spec, recipe, device, total)
+class SimSiam(Alone):
+    """A view's target is its projection, by the network that learns."""
 
     def _projection_head(self, dimension: int) -> nn.Module:
         """The projection, whose last normalisation keeps all outputs from being one, and the predictor (section 3)."""
@@ -33,27 +19,14 @@ class SimSiam(Learner):
         return nn.ModuleDict(
             {
                 "projection": nn.Sequential(
-                    *_layer(dimension, dimension),
-                    *_layer(dimension, dimension),
+                    *layer(dimension, dimension),
+                    *layer(dimension, dimension),
                     nn.Linear(dimension, outputs, bias=False),
                     nn.BatchNorm1d(outputs, affine=False),
                 ),
-                "predictor": nn.Sequential(*_layer(outputs, hidden), nn.Linear(hidden, outputs)),
+                "predictor": nn.Sequential(*layer(outputs, hidden), nn.Linear(hidden, outputs)),
             }
         )
 
-    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
-        head: Any = self._head
-        with self._autocast():
-            # View by view, as the paper's statistics are.
-            projections = [head["projection"](self.encoder(view)) for view in (first, second)]
-            predictions = [head["predictor"](projection) for projection in projections]
-        found = [
-            cosine_similarity(prediction.float(), other.detach().float())
-            for prediction, other in zip(predictions, projections[::-1], strict=True)
-        ]
-        return -torch.stack(found).mean()
-
-
-def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()
+    def _targets(self, views: list[torch.Tensor], projections: list[torch.Tensor]) -> list[torch.Tensor]:
+        return projections
