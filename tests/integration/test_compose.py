@@ -60,6 +60,7 @@ def test_a_service_is_started_with_a_command_and_settings_that_exist(name: str) 
         assert (options["host"], options["port"], options["no_worker"]) == ("0.0.0.0", 8080, True)
     environment = row["environment"] | ours(BUCKET)[name]["environment"]
     assert environment.pop("AWS_ACCESS_KEY_ID") == "tamis"
+    assert environment.pop("FORWARDED_ALLOW_IPS", None) == ("*" if name == "service" else None)
     settings = Settings(**{variable.removeprefix("TAMIS_").lower(): value for variable, value in environment.items()})
     assert all(variable.startswith("TAMIS_") for variable in environment)
     assert settings.objects == "s3://tamis"

@@ -156,7 +156,6 @@ def memory_watched() -> Iterator[dict[str, float]]:
 
 
 def rehearse(client: tamis.Client, images: Path) -> None:
-    # Those of docker-compose.s3.yml.
     store = [name for name in compose("config", "--services").decode().split() if name == "objects"]
     dataset = client.upload(images, "Digits")
     ended(lambda: client.dataset(dataset["id"]), "ingest")
@@ -206,6 +205,10 @@ def main() -> None:
             up()
             told("up, and every container is healthy")
             key = compose("run", "--rm", "service", "keys", "create", "rehearsal").decode().split()[1]
+            as_by_a_proxy = {"x-forwarded-proto": "https"}
+            signed_in = httpx.post(f"{ADDRESS}/login", data={"key": key}, headers=as_by_a_proxy)
+            if "secure" not in signed_in.headers.get("set-cookie", "").lower():
+                raise SystemExit(f"A proxy with TLS is not believed: {signed_in.status_code}.")
             with tamis.Client(ADDRESS, key) as client:
                 rehearse(client, digits(Path(folder)))
     finally:
