@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-pythons lint faults described fuzz pictures bench dev clean
+.PHONY: demo test test-all test-pythons lint faults rehearse described fuzz pictures bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
@@ -31,6 +31,10 @@ lint: $(VENV)/.installed-dev
 faults: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/faults -m "slow or not slow"
 
+# The containers, started, killed, taken down and restored; docs/deployment.md has what it says. COMPOSE_FILE as usual.
+rehearse: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" ./tests/rehearse/run.sh
+
 # DESCRIBED_EXAMPLES says how many requests an operation, 200 unless it is set.
 described: $(VENV)/.installed-dev
 	$(BIN)/pytest -s --timeout=0 tests/fuzz/described.py
@@ -50,7 +54,7 @@ dev: $(VENV)/.installed-dev
 	$(BIN)/tamis serve --reload
 
 clean:
-	rm -rf $(VENV) .pythons demo-out dist
+	rm -rf $(VENV) .pythons .rehearse demo-out dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,8 @@ from tamis.store.catalog import page
 from tamis.store.quota import bytes_taken
 from tamis.store.schema import ApiKey, AuditLine, now
 
+SECRETS = ("database_password", "s3_secret")
+
 
 def key_views(backend: Backend) -> list[schemas.KeyView]:
     with backend.catalog.reading() as session:
@@ -62,6 +64,8 @@ def setting_views(backend: Backend) -> dict[str, schemas.SettingView]:
 
 
 def _harmless(name: str, value: Any) -> str:
+    if name in SECRETS:
+        return "***" if value else ""
     if name == "database_url" and value:
         return sa.engine.make_url(value).render_as_string(hide_password=True)
     if isinstance(value, tuple):

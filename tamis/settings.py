@@ -12,19 +12,29 @@ from tamis.device import check_device, resolve_device
 from tamis.errors import InputError, SettingsError
 
 GIB = 2**30
+# Where containers are given files of secrets: `tamis_database_password` there is as TAMIS_DATABASE_PASSWORD.
+SECRETS = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
     """How the programs find each other and how much they may use."""
 
-    model_config = SettingsConfigDict(env_prefix="TAMIS_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="TAMIS_", frozen=True, extra="forbid", secrets_dir=SECRETS if SECRETS.is_dir() else None
+    )
 
     data: Path = Field(Path("tamis-data"), description="Folder of the embedded database, objects, scratch and cache.")
     database_url: str = Field(
         "", description="sqlite:///FILE or postgresql+psycopg://...; a file in TAMIS_DATA if empty."
     )
+    database_password: str | None = Field(
+        None, repr=False, description="Password of the database, where its address names a user and none."
+    )
     object_store: str = Field("", description="A folder or s3://BUCKET/PREFIX; a folder in TAMIS_DATA if empty.")
     s3_endpoint: str | None = Field(None, description="Address of an S3-compatible server; keys in the AWS variables.")
+    s3_secret: str | None = Field(
+        None, repr=False, description="Secret key of the S3 store, where AWS_SECRET_ACCESS_KEY is not set."
+    )
     cache: Path | None = Field(
         None, description="Folder of what `tamis curate` keeps between its runs; `tamis` in the user's cache if empty."
     )

@@ -1,13 +1,14 @@
 """`tamis doctor`: whether a server's parts are there and work, each tried with the server's own settings."""
 
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
-from tamis.commands.options import Data, Result, settings_at
+from tamis.commands.options import Data, Result, flag, settings_at
 from tamis.errors import ConflictError
 from tamis.printable import printable
 from tamis.version import __version__
@@ -18,10 +19,14 @@ LEAST_FREE = 5 * GIB
 CLOCK_SECONDS = 5.0
 
 
-def doctor(*, data: Data = None) -> Result:
+def doctor(
+    *,
+    worker: Annotated[bool, flag("Only whether a worker of this machine, or container, is alive.")] = False,
+    data: Data = None,
+) -> Result:
     settings = settings_at(data)
     told, failed = {}, []
-    for name, check in _checks(settings):
+    for name, check in _checks(settings, worker):
         try:
             told[name] = check()
             mark = "well"
@@ -35,7 +40,10 @@ def doctor(*, data: Data = None) -> Result:
     return {"checks": told}
 
 
-def _checks(settings: Any) -> Iterator[tuple[str, Callable[[], str]]]:
+def _checks(settings: Any, worker: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+    if worker:
+        yield "worker", lambda: _worker(settings)
+        return
     yield "versions", _versions
     yield "device", lambda: _device(settings)
     yield "data folder", lambda: _folder(settings)
@@ -114,3 +122,18 @@ def _workers(settings: Any) -> str:
     finally:
         catalog.close()
     return "alive: " + ", ".join(f"{count} on {queue}" for queue, count in counts.items())
+
+
+def _worker(settings: Any) -> str:
+    from tamis.store.catalog import open_catalog
+    from tamis.store.leases import live_workers
+
+    host = socket.gethostname()
+    catalog = open_catalog(settings)
+    try:
+        count = live_workers(catalog, host=host)
+    finally:
+        catalog.close()
+    if not count:
+        raise ConflictError(f"No worker of {host} has kept its lease fresh.", "See the worker's log.")
+    return f"{count} of {host} alive"

@@ -1,5 +1,6 @@
 """`tamis experiment`: whether a treatment of the difficult helps, beside the controls that could explain it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,6 +74,8 @@ def experiment(
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> Result:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("torchrun shares one training, and these are many.", "Start `tamis experiment` without it.")
     taught = lesson.taught()
     plan = planned([name.strip() for name in arms.split(",") if name.strip()], taught.recipe)
     check_seeds(seeds)

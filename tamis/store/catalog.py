@@ -54,7 +54,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
     if settings.database.startswith("sqlite"):
         settings.data.mkdir(parents=True, exist_ok=True)
-    engine = make_engine(settings.database)
+    engine = make_engine(settings.database, settings.database_password)
     upgrade(engine)
     return Catalog(engine, sessionmaker(engine, expire_on_commit=False))
 
@@ -81,10 +81,14 @@ def _unixepoch(modifier: str) -> float:
     return time.time_ns() // 10**6 / 1000
 
 
-def make_engine(url: str) -> sa.Engine:
-    """An engine whose SQLite connections are durable, wait for locks, and begin as writers."""
+def make_engine(url: str, password: str | None = None) -> sa.Engine:
+    """An engine whose SQLite connections are durable, wait for locks, and begin as writers.
+
+    password: of a PostgreSQL whose address has none.
+    """
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
+        address = sa.make_url(url)
+        return sa.create_engine(address.set(password=address.password or password), pool_pre_ping=True)
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @sa.event.listens_for(engine, "connect")

@@ -164,8 +164,10 @@ def open_objects(settings: Settings) -> Objects:
 
 
 def s3_store(bucket: str, prefix: str | None, settings: Settings) -> S3Store:
-    """A bucket on the server the settings name; keys are in the AWS variables."""
-    endpoint = {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
+    """A bucket on the server of the settings, where the secret key may be too; else keys are in the AWS variables."""
+    named = {"endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
+    if settings.s3_secret and "AWS_SECRET_ACCESS_KEY" not in os.environ:
+        named["secret_access_key"] = settings.s3_secret
     plain = (settings.s3_endpoint or "").startswith("http://")
     region = os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
     return S3Store(
@@ -173,7 +175,7 @@ def s3_store(bucket: str, prefix: str | None, settings: Settings) -> S3Store:
         prefix=prefix,
         region=region,
         client_options={"allow_http": True} if plain else {},
-        **endpoint,  # type: ignore[arg-type]  # a TypedDict cannot be unpacked conditionally
+        **named,  # type: ignore[arg-type]  # a TypedDict cannot be unpacked conditionally
     )
 
 

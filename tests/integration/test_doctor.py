@@ -1,11 +1,15 @@
 """`tamis doctor` tells of each part of a server whether it works, and which does not."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from tamis.commands.cli import main
+from tamis.settings import Settings
+from tamis.store.catalog import open_catalog
+from tamis.store.leases import take_lease
 
 
 def test_what_is_well_is_told(
@@ -36,3 +40,13 @@ def test_each_part_that_does_not_work_is_named(
     assert [line.split()[1].rstrip(":") for line in wrong] == ["data", "database", "object", "workers"]
     assert "GiB left" in wrong[0]
     assert "data folder, database, object store, workers" in told.err
+
+
+@pytest.mark.parametrize(("host", "seconds", "status"), [("", 60.0, 0), ("another", 60.0, 1), ("", -1.0, 1)])
+def test_a_worker_is_well_while_one_of_this_machine_keeps_its_lease(
+    tmp_path: Path, host: str, seconds: float, status: int
+) -> None:
+    catalog = open_catalog(Settings(data=tmp_path))
+    take_lease(catalog, "worker", "holder", seconds, host=host or socket.gethostname(), pid=1, queues="cpu")
+    catalog.close()
+    assert main(["doctor", "--worker", "--data", str(tmp_path)]) == status

@@ -32,3 +32,9 @@ def test_two_processes_train_a_manifest_and_the_first_tells(tmp_path: Path, caps
     assert json.loads(told) == json.loads((out / "result.json").read_text())
     assert json.loads(told)["probe"]["accuracy"] > 0.2
     assert sorted(path.name for path in out.iterdir()) == ["encoder.pt", "result.json"]
+
+
+def test_an_experiment_is_not_shared(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["experiment", "photos", "-o", "out"]) == 2
+    assert "torchrun shares one training" in capsys.readouterr().err

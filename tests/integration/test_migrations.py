@@ -16,6 +16,16 @@ def differences(engine: sa.Engine, metadata: sa.MetaData) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
 
 
+def test_a_password_of_the_settings_opens_a_database_whose_address_has_none(postgres_database: str) -> None:
+    address = sa.make_url(postgres_database)
+    for given, setting in (("of the address", "other"), (None, "of the settings")):
+        url = address.set(password=given).render_as_string(hide_password=False)
+        engine = make_engine(url, setting)
+        assert engine.url.password == (given or setting)
+        with engine.connect() as connection:
+            assert connection.scalar(sa.text("SELECT 1")) == 1
+
+
 def test_up_and_down_and_up_again(database_url: str) -> None:
     engine = make_engine(database_url)
     upgrade(engine)

@@ -31,6 +31,16 @@ def finished(coroutine: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, coroutine).result()
 
 
+def test_the_secret_key_may_be_in_the_settings(
+    s3: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    endpoint, bucket = s3
+    settings = Settings(data=tmp_path, object_store=f"s3://{bucket}", s3_endpoint=endpoint, s3_secret="test")
+    open_objects(settings).put("secret/key", b"content")
+    assert open_objects(settings).get("secret/key") == b"content"
+
+
 async def chunks(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
     for start in range(0, len(content), size):
         yield content[start : start + size]

@@ -85,6 +85,15 @@ class Reader:
                 assert what_make_runs("demo").startswith(".venv/bin/")
             case ["export", *assignments]:
                 self.export(dict(word.split("=", 1) for word in assignments))
+            case ["mkdir", "-m", "700", "secrets"] | [
+                "openssl",
+                "rand",
+                "-hex",
+                "24",
+                ">",
+                "secrets/database_password",
+            ]:
+                assert "./secrets/database_password" in (ROOT / "docker-compose.yml").read_text()
             case ["docker", "compose", "up", "--build", "--detach"]:
                 assert (ROOT / "docker-compose.yml").is_file()
             case ["docker", "compose", "run", "--rm", "service", *arguments]:
