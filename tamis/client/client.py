@@ -1,5 +1,6 @@
 """A typed, synchronous client of the REST API."""
 
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -45,8 +46,9 @@ _ERRORS: dict[int, type[TamisError]] = {
 class Client:
     """Talks to one server. Use as a context manager, or `close()` it.
 
-    Requests that fail to connect, or meet a 502, 503 or 504, are sent again up to five times with growing pauses; a
-    creation carries an idempotency key, so that a repetition cannot create twice.
+    Requests that fail to connect, or meet a 429, 502, 503 or 504, are sent again up to five times, with growing pauses
+    or after the time that the server tells; a creation carries an idempotency key, so that a repetition cannot create
+    twice.
 
     Raises the errors of `tamis.errors` that the server's problem documents stand for.
     """
@@ -317,7 +319,7 @@ class Client:
 
     def _retried(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+            last, told = attempt == ATTEMPTS - 1, ""
             try:
                 response = send()
             except httpx.TransportError as error:
@@ -326,9 +328,11 @@ class Client:
                         f"{self._http.base_url} does not answer ({error}).", "Is `tamis serve` running there?"
                     ) from error
             else:
-                if response.status_code not in {502, 503, 504} or last:
+                if response.status_code not in {429, 502, 503, 504} or last:
                     return response
-            time.sleep(0.2 * 2**attempt)
+                told = response.headers.get("retry-after", "")
+            # Of many clients that were refused at once, not all are to come back at once.
+            time.sleep(float(told) if told.isdecimal() else 0.2 * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("the loop returns or raises")
 
 

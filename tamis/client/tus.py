@@ -20,7 +20,7 @@ LONGEST_PAUSE = 10.0
 # The answer to the last part comes once the server has read the whole archive again.
 FINISHING_SECONDS = 3600.0
 # Faults of the moment: the line's, a restarting server's, another request at the same upload, a damaged part.
-PASSING = {409, 423, 460, 500, 502, 503, 504}
+PASSING = {409, 423, 429, 460, 500, 502, 503, 504}
 # Those of them that may be more than that, and how many in a row are.
 DOUBTFUL = {409, 460, 500}
 TRIES = 5

@@ -117,6 +117,7 @@ def list_(*, data: Data = None) -> Result:
             "name": row.name,
             "prefix": row.prefix,
             "scope": row.scope,
+            "quota_bytes": row.quota_bytes,
             "revoked": row.revoked_at is not None,
             "expires_at": row.expires_at,
         }

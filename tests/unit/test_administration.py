@@ -9,11 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from test_service_requests import assert_problem, backend_of, client_of, stored
 
 from service.dashboard.views import expected_time
 from service.keys import create_key
+from tamis.client.client import Client
 from tamis.logs import Objects, about
 from tamis.settings import Settings
 from tamis.store.catalog import advance
@@ -219,3 +221,18 @@ def test_a_data_set_says_what_a_curation_took_here(client_with_job: Any) -> None
         row.started_at = now()
         row.finished_at = row.started_at + timedelta(seconds=5)
         assert expected_time(row, 1000) == {"seconds": 500.0, "took": 5.0, "samples": 10}
+
+
+def test_the_client_comes_back_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("tamis.client.client.time.sleep", waited.append)
+    answers = iter([httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(503)])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return next(answers, httpx.Response(200, json={"items": [], "next": None}))
+
+    client = Client()
+    client._http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://server")
+    assert client.datasets() == []
+    assert waited[0] == 7
+    assert 0.2 <= waited[1] <= 0.6

@@ -14,7 +14,7 @@ const SLOW = 4000;
 const QUICK = 1000;
 const LONGEST_PAUSE = 10_000;
 // Faults of the moment: the line's, a restarting server's, another request at the same upload, a damaged part.
-const PASSING = [409, 423, 460, 500, 502, 503, 504];
+const PASSING = [409, 423, 429, 460, 500, 502, 503, 504];
 // Those of them that may be more than that, and how many in a row are.
 const DOUBTFUL = [409, 460, 500];
 const TRIES = 5;
