@@ -1,6 +1,8 @@
 """A folder as a tar stream of known size, so that it can be sent without a copy on disk."""
 
+import errno
 import hashlib
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -38,7 +40,8 @@ class Packed:
             whole = len(header) + info.size + len(padding)
             if start < whole:
                 yield header[start:]
-                yield from _file_chunks(path, info.size, max(start - len(header), 0))
+                if info.isreg():
+                    yield from _file_chunks(path, info.size, max(start - len(header), 0))
                 yield padding[max(start - len(header) - info.size, 0) :]
             start = max(start - whole, 0)
         yield bytes(2 * BLOCK)[start:]
@@ -53,7 +56,8 @@ class Packed:
 
 def pack(source: str | Path, follow_links: bool = False) -> Packed:
     """Prepares a folder or one file for upload; of a folder its files in the order of their paths, part by part, hidden
-    ones left out.
+    ones left out. What cannot be sent, such as a pipe or a link that leads nowhere, is named in the archive with the
+    reason, for the server to tell.
 
     follow_links: whether files that links of the folder name outside of it are sent too; else InputError names one.
     """
@@ -61,14 +65,12 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
     if root.is_file():
         return Packed(root.name, root.stat().st_size, root, ())
     if not root.is_dir():
-        raise InputError(f"{root} does not exist.", "Give a folder of images or an archive.")
-    names = [path.as_posix() for path in sorted(path.relative_to(root) for path in _files(root, root, follow_links))]
-    if not names:
+        what = "is no file or folder" if root.exists() else "does not exist"
+        raise InputError(f"{root} {what}.", "Give a folder of images or an archive.")
+    found = list(_files(root.resolve(), follow_links))
+    if all(refusal for _, _, refusal in found):
         raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
-    if not follow_links:
-        for name in names:
-            _refuse_link_out(root, root / name)
-    members = tuple((root / name, _info(root / name, name)) for name in names)
+    members = tuple((path, _info(path, name, refusal)) for name, path, refusal in found)
     size = (
         len(MARK)
         + 2 * BLOCK
@@ -77,33 +79,50 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
     return Packed(f"{root.resolve().name}.tar", size, root, members)
 
 
-def _files(root: Path, folder: Path, follow_links: bool, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Those that are not hidden; of linked folders too, unless these are in the root, where their files are read, or
-    lead around in a circle. above: where the folders that lead here are."""
-    inside = root.resolve()
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if not path.is_dir():
-            if path.is_file():
-                yield path
-            continue
-        target = path.resolve()
-        if path.is_symlink():
-            if not follow_links:
-                _refuse_link_out(root, path)
-            if target.is_relative_to(inside) or any(place.is_relative_to(target) for place in (inside, *above)):
+def _files(root: Path, follow_links: bool) -> Iterator[tuple[str, Path, str]]:
+    """Names and places of those that are not hidden, in order, and why one is not sent; "" if it is. Of linked folders
+    too, unless these are in the root, where their files are read, or around the link. root: without any link."""
+    pending = _listing("", root, ())
+    while pending:
+        name, place, links = pending.pop()
+        refusal = ""
+        if place.is_symlink():
+            try:
+                target = place.resolve(strict=True)
+            except (OSError, RuntimeError):
+                yield name, place, "a link that leads nowhere"
                 continue
-        yield from _files(root, path, follow_links, (*above, target))
+            inside = target.is_relative_to(root)
+            if not inside and not follow_links:
+                raise InputError(
+                    f"{place} is a link to {target}, which is not in {root}.",
+                    "--follow-links sends what such links lead to.",
+                )
+            if target.is_dir():
+                links = (*links, place)
+                if inside:
+                    refusal = "a link to a folder; its files are read where they are"
+                elif any(link.is_relative_to(target) for link in links):
+                    refusal = "a link to a folder around this one"
+                else:
+                    place = target
+        if not refusal and place.is_dir():
+            try:
+                pending += _listing(f"{name}/", place, links)
+                continue
+            except OSError as error:
+                refusal = f"it cannot be read ({error.strerror})"
+        elif not refusal and not place.is_file():
+            refusal = "a device, pipe or socket, not a file"
+        elif not refusal and not os.access(place, os.R_OK):
+            refusal = f"it cannot be read ({os.strerror(errno.EACCES)})"
+        yield name, place, refusal
 
 
-def _refuse_link_out(root: Path, path: Path) -> None:
-    target = path.resolve()
-    if not target.is_relative_to(root.resolve()):
-        raise InputError(
-            f"{path} is a link to {target}, which is not in {root}.",
-            "--follow-links sends what such links lead to.",
-        )
+def _listing(name: str, folder: Path, links: tuple[Path, ...]) -> list[tuple[str, Path, tuple[Path, ...]]]:
+    """Of what is in the folder `name`, last first: names, places, and the links to folders that lead there."""
+    inner = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), reverse=True)
+    return [(f"{name}{path.name}", path, links) for path in inner]
 
 
 def unpack(chunks: Iterator[bytes], folder: Path) -> None:
@@ -134,9 +153,14 @@ class _Stream:
         return part
 
 
-def _info(path: Path, name: str) -> tarfile.TarInfo:
+def _info(path: Path, name: str, refusal: str) -> tarfile.TarInfo:
+    """refusal: why the file is not sent but only named, for the server to tell; "" if it is sent."""
     info = tarfile.TarInfo(name)
-    info.size = path.stat().st_size
+    if refusal:
+        info.type = tarfile.SYMTYPE if path.is_symlink() else tarfile.FIFOTYPE
+        info.pax_headers = {"TAMIS.refused": refusal}
+    else:
+        info.size = path.stat().st_size
     return info
 
 

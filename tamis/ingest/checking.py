@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,7 +14,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple, Self
 
 from tamis.errors import InputError, TamisError
-from tamis.ingest.images import AS_IT_IS, ImageFacts, Thumbnails, inspect, serves_as_it_is
+from tamis.ingest.images import AS_IT_IS, PILLOW, ImageFacts, Thumbnails, inspect, serves_as_it_is
 from tamis.sources import RawSample, Refused
 
 # What a process takes at a time: of small images so many that handing them over costs little.
@@ -190,7 +191,9 @@ def _batches(source: Iterable[RawSample | Refused]) -> Iterator[_Batch]:
 
 
 def _begin() -> None:
-    """Of each process: an interrupt is for the parent to answer, and when the parent is killed, nothing remains."""
+    """Of each process: an interrupt is for the parent to answer, and when the parent is killed, nothing remains. What
+    Pillow warns of is no text for the parent's screen: what matters of it is a reason to refuse the file."""
+    warnings.filterwarnings("ignore", module=PILLOW)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What is loaded stays: to look through it for garbage would take a tenth of the time.
     gc.freeze()

@@ -2,7 +2,9 @@
 
 import io
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -19,6 +21,8 @@ except ImportError:
     # Where only the trainer's dependencies are: Pillow gives the same pixels.
     simplejpeg = None
 
+# Where Pillow's warnings come from.
+PILLOW = r"PIL\."
 # Named one by one: Pillow's other plugins start programs (EPS) or are seldom tried against hostile files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # Pixels of the longer side: in a grid of images, and of two side by side.
@@ -78,6 +82,17 @@ def _refusing(work: Callable[P, T]) -> Callable[P, T]:
     return refusing
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Pillow's warnings, which go to the screen and say nothing that is not said here in other words.
+
+    For as short as can be: until Python 3.14, threads that do so at once may leave the filter of one behind.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=PILLOW)
+        yield
+
+
 @_refusing
 def decode(data: bytes) -> Image.Image:
     """The first frame of an image file: fully decoded, upright, RGB, 8 bits a channel, without metadata.
@@ -89,9 +104,12 @@ def decode(data: bytes) -> Image.Image:
     pixels = _small_jpeg(data)
     if pixels is not None:
         return _image(pixels)
-    image = _opened(data)
+    with _quietly():
+        image = _opened(data)
     image.load()
-    return _upright(_rgb(image), _orientation(image))
+    with _quietly():
+        orientation = _orientation(image)
+    return _upright(_rgb(image), orientation)
 
 
 @_refusing

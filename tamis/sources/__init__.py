@@ -46,7 +46,10 @@ def open_source(source: str | Path | BinaryIO, name: str | None = None, roots: I
     path = resolved(Path(source), roots)
     if path.is_dir():
         return open_samples(Folder(path, follow=roots is None))
-    return open_samples(_container(file_content(path, lambda beside: Folder(path.parent).find(beside))))
+    # Of a link, its own name and what is beside it are what its user knows.
+    place = path if roots is not None else resolved(Path(source).parent, None) / Path(source).name
+    beside = Folder(place.parent, follow=roots is None)
+    return open_samples(_container(file_content(path, place, beside.find)))
 
 
 def resolved(path: Path, roots: Iterable[Path] | None) -> Path:

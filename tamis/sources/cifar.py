@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, Format, Picture, Refused
-from tamis.sources.labels import label_text
+from tamis.sources.labels import label_text, lines_of
 from tamis.sources.names import beside, last_part
 from tamis.sources.pickles import Value, read_array, read_pickle
 from tamis.sources.pixels import picture
@@ -44,7 +44,7 @@ def count_binary(entry: Entry) -> int | None:
 def read_binary(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Refused]:
     count_binary(entry)
     length = _record_bytes(entry.name)
-    known = [line for content in companions.values() for line in content.decode("utf-8", "replace").split()]
+    known = [line for content in companions.values() for line in lines_of(content) if line]
     with entry.open() as file:
         number = 0
         while len(record := file.read(length)) == length:
@@ -74,7 +74,7 @@ def read_python(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Pictu
             known = [_text(each) for each in _list(meta.get("fine_label_names", meta.get("label_names")))]
         except EntryError as error:
             yield Refused(name, str(error))
-    if not isinstance(labels, list) or len(labels) != len(rows) or not all(isinstance(each, int) for each in labels):
+    if not isinstance(labels, list) or len(labels) != len(rows) or not all(map(_is_label, labels)):
         yield Refused(entry.name, f"it does not hold {len(rows)} labels for its {len(rows)} images; they are left out")
         labels = [None] * len(rows)
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
@@ -117,6 +117,10 @@ def _picture(number: int, planes: npt.NDArray[np.uint8], label: str | None) -> P
 
 def _named(label: int, names: list[str]) -> str | None:
     return label_text(names[label] if 0 <= label < len(names) else label)
+
+
+def _is_label(value: Value) -> bool:
+    return isinstance(value, int) and abs(value) < 2**63
 
 
 def _dict(value: Value) -> dict[str, Value]:

@@ -30,12 +30,13 @@ class Content:
     beside: Callable[[str], Entry | None] = lambda name: None
 
 
-def file_content(path: Path, beside: Callable[[str], Entry | None]) -> Content:
-    """`path` is absolute and no part of it a link. Raises InputError when it is not a file that can be read."""
+def file_content(path: Path, place: Path, beside: Callable[[str], Entry | None]) -> Content:
+    """`path` is absolute and no part of it a link; `place` is where it was asked for, that or a link to it.
+    Raises InputError when it is not a file that can be read."""
     if not path.is_file():
         what = "is not a file or folder" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}.", "Give a folder of images or an archive.")
-    return Content(path.name, partial(open_unlinked, path), path.stat().st_size, path.as_uri(), beside)
+    return Content(place.name, partial(open_unlinked, path), path.stat().st_size, place.as_uri(), beside)
 
 
 def upload_content(file: BinaryIO, name: str | None) -> Content:

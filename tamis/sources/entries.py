@@ -110,10 +110,14 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Reference:
-    """An image that is a file beside the one that names it; `name` is as stored there, not to be trusted."""
+    """An image that is a file beside the one that names it; `name` is as stored there, not to be trusted.
+
+    row: which of it names the image, from 1 on.
+    """
 
     name: str
     label: str | None = None
+    row: int = 1
 
 
 @dataclass(frozen=True)

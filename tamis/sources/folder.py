@@ -36,7 +36,7 @@ class Folder:
 
     def __iter__(self) -> Iterator[Entry]:
         """Raises InputError when the folder itself cannot be read; one inside it is an entry that is refused."""
-        # By the names of the linked folders, where they are.
+        # By the names of the linked folders, where the links are.
         linked: dict[str, Path] = {}
         try:
             pending = _listing("", self.root)
@@ -51,29 +51,38 @@ class Folder:
                 if target is None:
                     yield self._entry(name, place)
                     continue
+                linked[f"{name}/"] = place
                 name, place = f"{name}/", target
-                linked[name] = target
             try:
                 pending += _listing(name, place)
             except OSError as error:
                 yield _refused(name, f"it cannot be read ({_known(error)})")
 
     def find(self, name: str) -> Entry | None:
-        place = self.root / name
-        if not os.path.lexists(place):
-            return None
-        return self._entry(name, place.parent.resolve() / place.name if self.follow else place)
+        """Of the same files as are gone through."""
+        place, inner = self.root, ""
+        linked: dict[str, Path] = {}
+        *folders, last = name.split("/")
+        for folder in folders:
+            place, inner = place / folder, f"{inner}{folder}"
+            if place.is_symlink():
+                target = self._linked_folder(inner, place, linked)
+                if target is None:
+                    return None
+                linked[f"{inner}/"] = place
+                place = target
+            inner += "/"
+        place /= last
+        return self._entry(name, place) if os.path.lexists(place) else None
 
     def _linked_folder(self, name: str, place: Path, linked: Mapping[str, Path]) -> Path | None:
         """Where a link out of the root leads to, if that is a folder, and none around this one or one on the way."""
         if not self.follow or not place.is_symlink() or not place.is_dir():
             return None
         target = place.resolve()
-        on_the_way = (other for inner, other in linked.items() if name.startswith(inner))
-        around = target.is_relative_to(self.root) or any(
-            other.is_relative_to(target) for other in (self.root, *on_the_way)
-        )
-        return None if around else target
+        on_the_way = (link for inner, link in linked.items() if name.startswith(inner))
+        around = any(link.is_relative_to(target) for link in (place, *on_the_way))
+        return None if around or target.is_relative_to(self.root) else target
 
     def _entry(self, name: str, place: Path) -> Entry:
         try:

@@ -2,22 +2,80 @@
 
 from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
+from tamis.sources.entries import EntryError, Refused
 from tamis.sources.names import shown
 
 # Of tables, and of JSON beside an image: the first of these that is there.
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "cls")
 MAX_LABEL = 1000
+_KINDS: dict[type, str] = {list: "a list", dict: "a struct"}
 # The folder that some layouts have between a split, or a class, and its images.
 NO_CLASSES = {"images", "img", "imgs", "image"}
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing", "unlabeled"}
 
 
 def label_text(value: object) -> str | None:
-    """A label as some file holds it, fit to be stored and shown; None for what is empty, NaN or no single value."""
-    if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63) or value != value:
+    """A label as some file holds it, fit to be stored and shown; None for what is empty, NaN or missing.
+
+    Raises EntryError, naming what it is instead, for what is no single text, number or date.
+    """
+    if value is None or value != value:
         return None
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise EntryError("bytes that are no UTF-8") from error
+    if not isinstance(value, str | int | float):
+        raise EntryError(_KINDS.get(type(value)) or f"a {type(value).__name__}")
+    if isinstance(value, int) and abs(value) >= 2**64:
+        raise EntryError("a number of more than 64 bits")
     return shown(str(value).strip())[:MAX_LABEL] or None
+
+
+def lines_of(content: bytes) -> list[str]:
+    """The lines of a file of names or labels, which end with a line feed alone, in order; empty ones too."""
+    return [line.strip() for line in content.decode("utf-8-sig", "replace").split("\n")]
+
+
+class Said(NamedTuple):
+    """What one row says. table, row: where it does, such as "a/metadata.csv" and "line 3"."""
+
+    label: str | None
+    table: str
+    noun: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.noun} {self.number} of {self.table} says {self.label}"
+
+
+class Stated:
+    """What rows of tables say of files. Where two contradict each other, that is told and neither counts."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, Said] = {}
+        self._against: dict[str, Said] = {}
+
+    def add(self, file: str, said: Said) -> None:
+        before = self._said.get(file)
+        if before is None or before.label is None:
+            self._said[file] = said
+        elif said.label not in (None, before.label):
+            self._against.setdefault(file, said)
+
+    def labels(self) -> dict[str, str | None]:
+        """By the names of files; None says that a file has none."""
+        return {file: None if file in self._against else said.label for file, said in self._said.items()}
+
+    def contradictions(self) -> Iterator[Refused]:
+        for file, said in islice(self._against.items(), 1):
+            told = f"{self._said[file]}, {said}"
+            count = f"rows contradict each other on {len(self._against):,} images, which go without a label"
+            yield Refused(said.table, f"{count}, such as {file}: {told}; give each image one label")
 
 
 @dataclass(frozen=True)

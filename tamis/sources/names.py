@@ -2,8 +2,10 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
 
-from tamis.sources.entries import EntryError
+from tamis.sources.entries import Entry, EntryError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
@@ -50,6 +52,15 @@ def clean(name: str) -> str:
     if not path:
         raise EntryError("the name is empty")
     return unicodedata.normalize("NFC", path)
+
+
+def by_clean_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Of two that have the same name the first; without those whose names are refused."""
+    named: dict[str, Entry] = {}
+    for entry in entries:
+        with suppress(EntryError):
+            named.setdefault(clean(entry.name), entry)
+    return named
 
 
 def last_part(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tamis.sources.columns import UNFIT, Tally, find_column, values_of
 from tamis.sources.entries import (
     MAX_ENTRIES,
     MAX_ENTRY_BYTES,
@@ -45,18 +46,21 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, KeyError, Inde
 
 @dataclass(frozen=True)
 class _Columns:
-    """image: of bytes, or a struct with `fields`. names: what numbers in `label` stand for, if known."""
+    """image: of bytes, or a struct with `fields`. names: what numbers in `label` stand for, if known. fault: why there
+    is no `label` where there may be meant to be one."""
 
     image: str
     fields: tuple[str, ...]
     label: str | None
     names: tuple[object, ...]
+    fault: str
 
     def read(self) -> list[str]:
         image = [f"{self.image}.{field}" for field in self.fields] or [self.image]
         return [*image, self.label] if self.label else image
 
     def text(self, label: object) -> str | None:
+        """Raises EntryError as `label_text` does."""
         # Hugging Face writes -1 where a label is withheld, as in test splits.
         if self.names and label == -1:
             return None
@@ -75,9 +79,20 @@ def count(entry: Entry) -> int | None:
 
 
 def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Reference | Refused]:
+    """Refuses labels that are no single values, and says so where there are no rows."""
+    tally, number = Tally(), -1
     with _opened(entry) as parquet:
-        for number, row in enumerate(_rows(parquet, _columns(parquet.schema_arrow), entry.size or 0)):
-            yield _picture(f"{entry.name}/{number:06}", *row)
+        columns = _columns(parquet.schema_arrow)
+        for number, (data, path, said) in enumerate(_rows(parquet, columns, entry.size or 0)):
+            try:
+                label = columns.text(said)
+            except EntryError as error:
+                tally.add(UNFIT, f"row {number + 1}, {error}")
+                label = None
+            yield _picture(entry.name, number, data, path, label)
+    if columns.fault or number < 0:
+        yield Refused(entry.name, columns.fault or "the table has no rows")
+    yield from tally.told(entry.name, number + 1)
 
 
 FORMAT = Format("Parquet", holds, lambda name: set(), lambda name: False, count, read)
@@ -99,7 +114,7 @@ def _opened(entry: Entry) -> Iterator[pq.ParquetFile]:
         yield parquet
 
 
-def _rows(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iterator[tuple[Any, Any, str | None]]:
+def _rows(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iterator[tuple[Any, Any, Any]]:
     """Bytes, path and label of each row."""
     try:
         for group in range(parquet.num_row_groups):
@@ -109,9 +124,9 @@ def _rows(parquet: pq.ParquetFile, columns: _Columns, file_size: int) -> Iterato
                 raise EntryError(f"row group {group} would expand more than {MAX_RATIO} times, to {size} bytes")
             rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * about.num_rows // max(size, 1)))
             for batch in parquet.iter_batches(rows, row_groups=[group], columns=columns.read(), use_threads=False):
-                labels = batch[columns.label] if columns.label else [pa.scalar(None)] * len(batch)
+                labels = values_of(batch[columns.label]) if columns.label else [None] * len(batch)
                 for image, label in zip(batch[columns.image], labels, strict=True):
-                    yield *_image(image.as_py()), columns.text(label.as_py())
+                    yield *_image(image.as_py()), label
     except _DAMAGE as error:
         raise _damaged(error, "its Parquet data is damaged") from error
 
@@ -125,14 +140,16 @@ def _damaged(error: Exception, what: str) -> Exception:
     return error if isinstance(error, OSError) and error.errno is not None else EntryError(what)
 
 
-def _picture(name: str, data: Any, path: Any, label: str | None) -> Picture | Reference | Refused:
+def _picture(table: str, number: int, data: Any, path: Any, label: str | None) -> Picture | Reference | Refused:
+    name = f"{number:06}"
     if data is None and isinstance(path, str) and path:
-        return Reference(path, label)
+        return Reference(path, label, number + 1)
     if data is None:
-        return Refused(name, "the row has no image")
+        return Refused(f"{table}/{name}", "the row has no image")
     if len(data) > MAX_ENTRY_BYTES:
-        return Refused(name, f"{len(data)} bytes are too many for one image; at most {MAX_ENTRY_BYTES} are taken")
-    return Picture(name.rpartition("/")[2] + image_suffix(data), data, label)
+        told = f"{len(data)} bytes are too many for one image; at most {MAX_ENTRY_BYTES} are taken"
+        return Refused(f"{table}/{name}", told)
+    return Picture(name + image_suffix(data), data, label)
 
 
 def _columns(schema: pa.Schema) -> _Columns:
@@ -148,13 +165,18 @@ def _columns(schema: pa.Schema) -> _Columns:
         raise UnsuitedError(
             f"it has no column of images, neither bytes nor a struct of bytes and path; its columns are {columns}"
         )
-    others = [name for name in schema.names if name != choice[0] and schema.names.count(name) == 1]
-    labels = [name for name in others if _kind(features, name) == "ClassLabel"]
-    labels += [name for name in LABEL_COLUMNS if name in others]
-    label = labels[0] if labels else None
+    others = tuple(name for name in schema.names if name != choice[0])
+    fault, label = (
+        "",
+        next((name for name in others if _kind(features, name) == "ClassLabel" and others.count(name) == 1), None),
+    )
+    try:
+        label = label or find_column(others, LABEL_COLUMNS)
+    except EntryError as error:
+        fault = str(error)
     names = features.get(label, {}).get("names") if label else None
     fields = tuple(name for name in _fields(schema.field(choice[0]).type) if name in {"bytes", "path"})
-    return _Columns(choice[0], fields, label, tuple(names) if isinstance(names, list) else ())
+    return _Columns(choice[0], fields, label, tuple(names) if isinstance(names, list) else (), fault)
 
 
 def _is_image(schema: pa.Schema, name: str) -> bool:

@@ -22,7 +22,8 @@ from tamis.sources.entries import (
 )
 from tamis.sources.formats import LoneFile, format_of
 from tamis.sources.gunzip import GZIP_MAGIC
-from tamis.sources.names import beside, clean, shown
+from tamis.sources.labels import Said
+from tamis.sources.names import beside, clean, hidden, shown
 from tamis.sources.survey import Survey, entries, survey
 from tamis.sources.tar_archive import TarArchive, is_tar_name
 
@@ -74,7 +75,7 @@ def _samples(container: Container, found: Survey) -> Iterator[RawSample | Refuse
     if found.grouped:
         yield from webdataset.grouped(_files(container, found), partial(_sample, container, found))
         return
-    referred: set[str] = set()
+    referred: dict[str, Said] = {}
     for entry in _files(container, found):
         if isinstance(entry, Refused):
             yield entry
@@ -99,7 +100,9 @@ def _files(container: Container, found: Survey) -> Iterator[Entry | Refused]:
     )
 
 
-def _opened(container: Container, found: Survey, entry: Entry, referred: set[str]) -> Iterator[RawSample | Refused]:
+def _opened(
+    container: Container, found: Survey, entry: Entry, referred: dict[str, Said]
+) -> Iterator[RawSample | Refused]:
     holder = format_of(entry.name)
     if holder is not None:
         yield from _pictures(container, found, entry, holder, referred)
@@ -121,7 +124,7 @@ def _sample(container: Container, found: Survey, entry: Entry) -> RawSample:
 
 
 def _pictures(
-    container: Container, found: Survey, entry: Entry, holder: Format, referred: set[str]
+    container: Container, found: Survey, entry: Entry, holder: Format, referred: dict[str, Said]
 ) -> Iterator[RawSample | Refused]:
     """The images of a file that holds many. The files it refers to are added to `referred`."""
     folder = entry.name.removesuffix(".gz")
@@ -131,27 +134,40 @@ def _pictures(
         if isinstance(picture, Refused):
             yield picture
         elif isinstance(picture, Reference):
-            yield _referred(container, found, entry, picture, referred)
+            yield from _referred(container, found, entry, picture, referred)
         else:
             sample_id = f"{folder}/{picture.name}"
             yield RawSample(sample_id, picture.data, picture.label, _inner_uri(entry, sample_id), picture.size)
 
 
 def _referred(
-    container: Container, found: Survey, entry: Entry, reference: Reference, referred: set[str]
-) -> RawSample | Refused:
+    container: Container, found: Survey, entry: Entry, reference: Reference, referred: dict[str, Said]
+) -> Iterator[RawSample | Refused]:
+    """The image, once; and where another row, or a table of labels, says something else of it, that too."""
+    told = f"{entry.name}: {shown(reference.name)}"
+    said = Said(reference.label, entry.name, "row", reference.row)
     try:
         name = beside(entry.name, clean(reference.name))
-        file = container.find(name)
+        if name in referred:
+            contradicted = said.label not in (None, referred[name].label)
+            raise EntryError(f"{referred[name]}, {said}; the first was kept" if contradicted else TWICE)
+        file = None if hidden(name) else container.find(name)
         if file is None:
             raise EntryError("the file is not in the folder")
         if file.refusal:
             raise EntryError(file.refusal)
         sample = _sample(container, found, file._replace(name=name))
     except EntryError as error:
-        return Refused(f"{entry.name}: {shown(reference.name)}", str(error))
-    referred.add(name)
-    return sample._replace(uri=file.uri, label=sample.label if reference.label is None else reference.label)
+        yield Refused(told, str(error))
+        return
+    referred[name] = said
+    stated = found.labels.stated.get(name)
+    if said.label is not None and stated not in (None, said.label):
+        yield Refused(told, f"{said}, but a table of labels says {stated}; it goes without a label")
+        sample = sample._replace(label=None)
+    elif said.label is not None:
+        sample = sample._replace(label=said.label)
+    yield sample._replace(uri=file.uri) if isinstance(container, LoneFile) else sample
 
 
 def _shard(entry: Entry) -> Iterator[RawSample | Refused]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from tamis.sources.entries import Entry, EntryError, Format, Picture, Refused
-from tamis.sources.labels import label_text
+from tamis.sources.labels import label_text, lines_of
 from tamis.sources.names import beside, last_part
 from tamis.sources.pixels import picture
 
@@ -39,7 +39,7 @@ def read(entry: Entry, companions: Mapping[str, bytes]) -> Iterator[Picture | Re
     labels_name, labels, names = "", b"", list[str]()
     for name, content in companions.items():
         if last_part(name) == CLASS_NAMES:
-            names = content.decode("utf-8", "replace").split()
+            names = [line for line in lines_of(content) if line]
         else:
             labels_name, labels = name, content
     if labels and images is not None and len(labels) != images:

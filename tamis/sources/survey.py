@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tamis.sources import metadata, parquet, tiny_imagenet, webdataset
 from tamis.sources.entries import MAX_ENTRY_BYTES, TWICE, Container, Entry, EntryError, Refused
 from tamis.sources.formats import format_of, is_companion
-from tamis.sources.labels import Labels, bases_of
+from tamis.sources.labels import Labels, Stated, bases_of
 from tamis.sources.names import clean, hidden, is_image, shown
 from tamis.sources.tar_archive import TarArchive, is_tar_name
 
@@ -77,7 +77,7 @@ class _Finds:
         self.folders: dict[str, set[str]] = {}
         self.direct: set[str] = set()
         self.held = self.counted = self.images = 0
-        self.unknown = self.tars = self.grouped = self.referring = False
+        self.unknown = self.tars = self.grouped = self.referring = self.described = False
         self.last = "", False
 
     def add(self, entry: Entry | Refused) -> None:
@@ -97,6 +97,7 @@ class _Finds:
                 count = 1
             self.counted, self.unknown = self.counted + (count or 0), self.unknown or count is None
         elif is_companion(entry.name) or metadata.is_metadata(entry.name) or tiny_imagenet.is_companion(entry.name):
+            self.described = self.described or metadata.is_metadata(entry.name)
             self._take(entry)
         else:
             self.counted += 1
@@ -137,7 +138,7 @@ class _Finds:
         self.last = key, image
 
     def summed_up(self, container: Container) -> Survey:
-        stated: dict[str, str | None] = {}
+        stated = Stated()
         tables: dict[str, Collection[str]] = {}
         labelled: set[str] = set()
         refused = [Refused(name, reason) for name, reason in self.failed.items()]
@@ -146,21 +147,25 @@ class _Finds:
         for name, content in self.contents.items():
             if tiny_imagenet.is_companion(name) and tiny_imagenet.root(name) in roots:
                 if name.endswith(tiny_imagenet.ANNOTATIONS):
-                    stated |= tiny_imagenet.read_annotations(name, content)
+                    for file, said in tiny_imagenet.read_annotations(name, content):
+                        stated.add(file, said)
             elif metadata.is_metadata(name):
                 try:
                     table = metadata.read_metadata(name, content)
                 except EntryError as error:
-                    table = metadata.Table({}, False, [Refused(name, str(error))])
+                    table = metadata.Table((), False, [Refused(name, str(error))])
                 refused += table.refused
-                tables[name] = table.labels.keys()
+                tables[name] = dict.fromkeys(file for file, _ in table.rows)
                 if table.labelled:
-                    stated |= table.labels
+                    for file, said in table.rows:
+                        stated.add(file, said)
                     labelled.add(name.rpartition("/")[0])
             elif name not in self.wanted:
                 continue
             companions[name] = content
-        grouped = self.grouped and not container.listed
+        refused += stated.contradictions()
+        # Where a table names the images, files beside them are captions, as in a folder.
+        grouped = self.grouped and not container.listed and not self.described
         of_folder = not container.archived or (isinstance(container, TarArchive) and container.listed)
         sharded = self.tars and not self.images and not self.nested and of_folder
         plain = self.images if grouped else self.counted + len(self.contents) - len(companions)
@@ -169,9 +174,9 @@ class _Finds:
             passed_over=frozenset(companions) | frozenset(self.failed),
             refused=tuple(refused),
             tables=tables,
-            labels=Labels(stated, labelled, bases_of(self.folders, self.direct)),
+            labels=Labels(stated.labels(), labelled, bases_of(self.folders, self.direct)),
             sharded=sharded,
             grouped=grouped,
-            referring=self.referring and not container.archived,
+            referring=self.referring,
             total=None if self.unknown or sharded else plain + len(refused),
         )

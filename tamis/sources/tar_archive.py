@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import BinaryIO, cast
 
 from tamis.errors import InputError
 from tamis.sources.content import Content, Window
 from tamis.sources.entries import MAX_RATIO, MAX_UNSUSPECTED_BYTES, Entry
 from tamis.sources.gunzip import DAMAGE, ExpandsTooMuch, gunzip
+from tamis.sources.names import by_clean_name, shown
 from tamis.sources.tar_headers import (
     CONTIGUOUS,
     FILE,
@@ -28,6 +29,8 @@ from tamis.sources.tar_headers import (
 CHUNK = 2**20
 # Members that are read whole when they are opened.
 SMALL = 2**20
+# Letters of a reason that an archive gives.
+MAX_REASON = 200
 
 # Of damaged data alone: other errors of the disk or the network are no fault of the archive.
 _DAMAGE = (*DAMAGE, DamagedTar, OverflowError)
@@ -61,8 +64,17 @@ class TarArchive:
         if links:
             yield from self._linked(links)
 
-    def find(self, name: str) -> None:
-        """Nothing: a stream has no order but its own."""
+    def find(self, name: str) -> Entry | None:
+        """Nothing in a compressed archive, whose stream has no order but its own; nor a hard link."""
+        return None if self.gzipped else self._named.get(name)
+
+    @cached_property
+    def _named(self) -> dict[str, Entry]:
+        files = (member for member, _ in self._members() if member.kind not in (FOLDER, FOLDER_DUMP, HARD_LINK))
+        return by_clean_name(
+            Entry(file.name, partial(self._apart, file.start, file.size), file.size, self.content.uri, _refusal(file))
+            for file in files
+        )
 
     def _members(self) -> Iterator[tuple[Member, BinaryIO]]:
         """Each with the stream that its content is in."""
@@ -108,6 +120,12 @@ class TarArchive:
             yield cast(BinaryIO, io.BufferedReader(Window(stream, start, size)))
 
     @contextmanager
+    def _apart(self, start: int, size: int) -> Iterator[BinaryIO]:
+        """By a reader of its own, whatever else is being read."""
+        with self.content.open() as stream, self._opened(stream, start, size) as file:
+            yield file
+
+    @contextmanager
     def _damage(self) -> Iterator[None]:
         try:
             yield
@@ -142,6 +160,8 @@ class _Counted:
 
 
 def _refusal(member: Member) -> str:
+    if member.refused:
+        return shown(member.refused)[:MAX_REASON]
     if member.kind not in (FILE, OLD_FILE, CONTIGUOUS, SPARSE):
         return "a link or device, not a file"
     return "a sparse file; make the archive without --sparse" if member.sparse else ""

@@ -25,6 +25,11 @@ _WITHOUT_CONTENT = (HARD_LINK, b"2", b"3", b"4", FOLDER, b"6")
 _PATH, _TARGET, _SIZE = "path", "linkpath", "size"
 # Any keyword that begins so tells that a member is sparse.
 _SPARSE, _SPARSE_NAME = "GNU.sparse.", "GNU.sparse.name"
+# By which a client of ours says what it did not pack, and why.
+_REFUSED = "TAMIS.refused"
+_ZEROS = bytes(BLOCK)
+# What stands for whatever follows the end of the archive and is no other one.
+AFTER_THE_END = "(after the end of the archive)"
 
 
 class DamagedTar(Exception):  # noqa: N818  a finding, which the archive words in its way
@@ -35,6 +40,7 @@ class Member(NamedTuple):
     """name, target: as stored; the target is a link's. kind: the type flag. start, size: of its content, in bytes.
 
     sparse: whether its content is not the file itself but the parts of it that are not zeros.
+    refused: why it is not to be read, as the archive says, or its reader; "" if it may.
     """
 
     name: str
@@ -43,22 +49,31 @@ class Member(NamedTuple):
     size: int
     target: str
     sparse: bool
+    refused: str = ""
 
 
 def members(stream: BinaryIO, end: int) -> Iterator[Member]:
-    """Every member of the archive in `stream`, in order, up to the block of zeros that ends it. Between two of them the
-    stream may be read anywhere. end: the length of the archive, or anything above where that is not known.
+    """Every member of the archive in `stream`, in order, up to the block of zeros that ends it, and of archives that
+    follow, as where files were joined; then AFTER_THE_END, if something else does. Between two of them the stream may
+    be read anywhere. end: the length of the archive, or anything above where that is not known.
 
     Raises DamagedTar, before a member that would end beyond `end`.
     """
-    position = 0
+    position, ended = 0, False
     everywhere: dict[str, str] = {}
     said: dict[str, str] = {}
     while True:
         stream.seek(position)
         block = stream.read(BLOCK)
         if is_end(block) and not said:
+            position, ended, everywhere = position + BLOCK, True, {}
+            continue
+        if ended and not is_tar(block):
+            if any(block):
+                told = "data that is no tar archive follows the end of this one; it is left out"
+                yield Member(AFTER_THE_END, FILE, position, 0, "", sparse=False, refused=told)
             return
+        ended = False
         _check(block)
         start, kind = position + BLOCK, block[156:157]
         if kind in _HEADERS:
@@ -81,7 +96,7 @@ def members(stream: BinaryIO, end: int) -> Iterator[Member]:
 
 
 def is_end(block: bytes) -> bool:
-    return len(block) == BLOCK and not any(block)
+    return block == _ZEROS
 
 
 def is_tar(block: bytes) -> bool:
@@ -128,7 +143,7 @@ def _member(block: bytes, start: int, said: dict[str, str]) -> Member:
         sparse = sparse or _SPARSE in said
     if kind == OLD_FILE and name.endswith("/"):
         kind = FOLDER
-    return Member(name, kind, start, size, target, sparse)
+    return Member(name, kind, start, size, target, sparse, said.get(_REFUSED, ""))
 
 
 def _name(block: bytes) -> str:
@@ -159,7 +174,7 @@ def _records(content: bytes) -> Iterator[tuple[str, str]]:
         if not keyword or not equals or content[after - 1 : after] != b"\n":
             raise DamagedTar("a header is not what was written")
         said = _text(keyword)
-        if said in (_PATH, _TARGET, _SIZE, _SPARSE_NAME):
+        if said in (_PATH, _TARGET, _SIZE, _SPARSE_NAME, _REFUSED):
             yield said, value.decode("utf-8", "surrogateescape")
         if said.startswith(_SPARSE):
             yield _SPARSE, ""

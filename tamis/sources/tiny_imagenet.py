@@ -3,7 +3,9 @@
 The classes of the images in val are in val/val_annotations.txt. Labels are WordNet ids, as the names of the folders.
 """
 
-from tamis.sources.labels import label_text
+from collections.abc import Iterator
+
+from tamis.sources.labels import Said, label_text, lines_of
 from tamis.sources.names import beside, last_part
 
 CLASSES, ANNOTATIONS = "wnids.txt", "val_annotations.txt"
@@ -20,10 +22,8 @@ def root(name: str) -> str:
     return folder.rpartition("/")[0] if last_part(name) == ANNOTATIONS else folder
 
 
-def read_annotations(name: str, content: bytes) -> dict[str, str | None]:
-    """Labels by the names of the files in the container."""
-    labels: dict[str, str | None] = {}
-    for line in content.decode("utf-8", "replace").splitlines():
+def read_annotations(name: str, content: bytes) -> Iterator[tuple[str, Said]]:
+    """Names of files in the container, and what is said of each."""
+    for number, line in enumerate(lines_of(content), 1):
         image, _, rest = line.partition("\t")
-        labels[beside(name, f"images/{image}")] = label_text(rest.partition("\t")[0])
-    return labels
+        yield beside(name, f"images/{image}"), Said(label_text(rest.partition("\t")[0]), name, "line", number)

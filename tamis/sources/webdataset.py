@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
+from tamis.sources.columns import find_column
 from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, RawSample, Refused
 from tamis.sources.labels import LABEL_COLUMNS, label_text
 from tamis.sources.names import is_image
@@ -80,6 +81,10 @@ def _label(extension: str, content: bytes) -> str | None:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EntryError("its label cannot be read; its image is kept without it") from error
-    if not isinstance(value, dict):
+    if isinstance(value, dict):
+        column = find_column(tuple(value), LABEL_COLUMNS)
+        value = None if column is None else value[column]
+    try:
         return label_text(value)
-    return next((label_text(value[column]) for column in LABEL_COLUMNS if column in value), None)
+    except EntryError as error:
+        raise EntryError(f"its label is {error}, no single text or number; its image is kept without it") from error

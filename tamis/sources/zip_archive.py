@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import BinaryIO, cast
 
 from tamis.errors import InputError
 from tamis.sources.content import Content
 from tamis.sources.entries import MAX_RATIO, MAX_UNSUSPECTED_BYTES, Entry, EntryError
+from tamis.sources.names import by_clean_name
 
 MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -39,8 +40,12 @@ class ZipArchive:
                 stored = info.compress_type == zipfile.ZIP_STORED
                 yield Entry(name, opened, info.file_size, self.uri, _refusal(info), seekable=stored)
 
-    def find(self, name: str) -> None:
-        """Nothing: no format needs a member of a zip archive out of order."""
+    def find(self, name: str) -> Entry | None:
+        return self._named.get(name)
+
+    @cached_property
+    def _named(self) -> dict[str, Entry]:
+        return by_clean_name(self)
 
 
 def open_zip(content: Content) -> ZipArchive:

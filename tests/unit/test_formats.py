@@ -336,7 +336,7 @@ def test_parquet_images_given_as_paths_are_found_inside_the_folder_alone(tmp_pat
     (tmp_path / "data/images/out.png").symlink_to(tmp_path / "secret.png")
     for source, others in (
         (open_source(tmp_path / "data", roots=[tmp_path]), {"z/2.png": "z"}),
-        (open_source(tmp_path / "data/t.parquet"), {}),
+        (open_source(tmp_path / "data/t.parquet", roots=[tmp_path]), {}),
     ):
         assert labels_of(source) == {"images/1.png": "0", **others}
         assert kept(source)["images/1.png"].uri == (tmp_path / "data/images/1.png").as_uri()
@@ -345,6 +345,9 @@ def test_parquet_images_given_as_paths_are_found_inside_the_folder_alone(tmp_pat
         assert "absolute" in reasons[f"t.parquet: {tmp_path / 'secret.png'}"]
         assert "not in the folder" in reasons["t.parquet: images/none.png"]
         assert "outside" in reasons["t.parquet: images/out.png"]
+    # Links are followed by their user's own rights, whether the folder or the file is read.
+    for own, others in (("data", {"z/2.png": "z"}), ("data/t.parquet", {})):
+        assert labels_of(open_source(tmp_path / own)) == {"images/1.png": "0", "images/out.png": "4", **others}
     assert "not in the folder" in refused(upload(table, "t.parquet"))["t.parquet: images/1.png"]
 
 

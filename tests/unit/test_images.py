@@ -1,6 +1,7 @@
 import io
 import re
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 from tamis.errors import InputError
 from tamis.ingest import images
+from tamis.ingest.checking import checked
 from tamis.ingest.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
+from tamis.sources import RawSample
 from tamis.sources.pixels import picture
 
 
@@ -107,11 +110,27 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     assert not upright.getexif()
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_refuses_no_image() -> None:
+def with_damaged_exif() -> bytes:
     data = encoded(gradient(), "JPEG")
     segment = b"Exif\0\0II*\0\xff\xff\xff\xff"
-    assert decode(data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]).size == (40, 30)
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_exif_refuses_no_image_and_warns_nobody() -> None:
+    assert decode(with_damaged_exif()).size == (40, 30)
+    before = list(warnings.filters)
+    with pytest.raises(InputError, match="more than"):
+        decode(png_start(10_000, 10_000))
+    assert warnings.filters == before
+
+
+def test_nothing_is_written_to_the_screen_while_images_are_checked(capfd: pytest.CaptureFixture[str]) -> None:
+    damaged = ("1.png", with_damaged_exif()), ("2.png", png_start(10_000, 10_000))
+    (found,) = checked([RawSample(name, data, None, "") for name, data in damaged])
+    assert [image.sample.sample_id for image in found.images] == ["1.png"]
+    assert [one.name for one in found.refused] == ["2.png"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_animation_gives_its_first_frame() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layouts import labels_of, png, refused, tar_bytes, upload
 from samples import write_folder
 
 import tamis
 from tamis import InputError
 from tamis.client.packing import pack
 from tamis.errors import ConflictError
+from tamis.sources import open_source
 
 FILES = (("a/1.png", b"x" * 700), ("a/2.png", b""), ("b/" + "long" * 40 + ".png", b"y" * 512), ("b/é.png", b"z"))
 
@@ -96,3 +99,47 @@ def test_a_link_out_of_the_folder_is_sent_only_when_asked(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"2\.png is a link to .*private.*--follow-links"):
         pack(photos)
     assert b"secret" in b"".join(pack(photos, follow_links=True).chunks())
+
+
+def test_what_is_not_sent_is_told_by_the_server_as_it_is_here(tmp_path: Path) -> None:
+    photos = write_folder(tmp_path / "photos", (("a/1.png", png(1)), ("b.png", png(2))))
+    (photos / "a/dead.png").symlink_to("nowhere.png")
+    (photos / "a/loop.png").symlink_to("loop.png")
+    (photos / "again").symlink_to("a")
+    os.mkfifo(photos / "a/pipe.png")
+    (photos / "piped.png").symlink_to("a/pipe.png")
+    write_folder(tmp_path / "far", (("deep/3.png", png(3)),))
+    (tmp_path / "far/deep/around").symlink_to(tmp_path / "far/deep")
+    (photos / "far").symlink_to(tmp_path / "far")
+    packed = pack(photos, follow_links=True)
+    content = b"".join(packed.chunks())
+    assert len(content) == packed.size
+    assert b"".join(packed.chunks(2000)) == content[2000:]
+    here, there = open_source(photos), upload(content)
+    assert labels_of(there) == labels_of(here) == {"a/1.png": "a", "b.png": None, "far/deep/3.png": "far"}
+    told = {
+        "a/dead.png": "a link that leads nowhere",
+        "a/loop.png": "a link that leads nowhere",
+        "a/pipe.png": "a device, pipe or socket, not a file",
+        "again": "a link to a folder; its files are read where they are",
+        "far/deep/around": "a link to a folder around this one",
+        "piped.png": "a device, pipe or socket, not a file",
+    }
+    assert list(refused(there).items()) == list(refused(here).items()) == list(told.items())
+
+
+def test_a_reason_in_an_archive_of_others_is_short_and_fit_to_be_shown() -> None:
+    member = tarfile.TarInfo("1.png")
+    member.pax_headers = {"TAMIS.refused": "\u202e" + "x" * 1000}
+    source = upload(tar_bytes([(member, png()), ("2.png", png())]))
+    assert set(labels_of(source)) == {"2.png"}
+    assert refused(source) == {"1.png": ("\\u202e" + "x" * 1000)[:200]}
+
+
+def test_a_folder_of_nothing_that_can_be_sent_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dead.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match="holds no files"):
+        pack(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no file or folder"):
+        pack(tmp_path / "pipe")

@@ -513,6 +513,30 @@ def test_hard_links_that_would_expand_a_tar_without_end_are_refused(monkeypatch:
     assert all("expand the archive" in reason for reason in refused(source).values())
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("between", [b"", bytes(9 * BLOCK)])
+def test_tars_that_were_joined_are_read_to_the_end(zipped: bool, between: bytes) -> None:
+    parts = (
+        tar_bytes({"1.png": png(1)}),
+        between,
+        tar_bytes({"d" * 200 + "/3.png": png(3), "4.png": png(4)}),
+        bytes(700),
+    )
+    source = upload(b"".join(map(gzip.compress, parts) if zipped else parts))
+    assert [sample.data for sample in kept(source).values()] == [png(1), png(3), png(4)]
+    assert refused(source) == {}
+    with pytest.raises(InputError, match="damaged"):
+        list(upload(tar_bytes({"1.png": png(1)}) + tar_bytes({"2.png": png(2)})[: 2 * BLOCK - 9]))
+
+
+@pytest.mark.parametrize("rest", [b"x", b"x" * BLOCK, png(2) * 9, bytes(100) + b"x"])
+def test_what_else_follows_the_end_of_a_tar_is_told(rest: bytes) -> None:
+    source = upload(tar_bytes({"1.png": png(1)}) + rest)
+    assert set(kept(source)) == {"1.png"}
+    told = "data that is no tar archive follows the end of this one; it is left out"
+    assert refused(source) == {"(after the end of the archive)": told}
+
+
 def test_a_tar_with_nothing_but_what_is_said_of_all_members_holds_no_files() -> None:
     sink = io.BytesIO()
     tarfile.open(fileobj=sink, mode="w", pax_headers={"comment": "as of an empty commit"}).close()
