@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "tamis.ingest": {"tamis.sources"},
     "tamis.encoders": {"tamis.ingest"},
     "tamis.exports": {"tamis.ingest", "tamis.sources"},
-    "tamis.report": {"tamis.curation", "tamis.ingest", "tamis.manifest"},
+    "tamis.report": {"tamis.curation", "tamis.ingest", "tamis.manifest", "tamis.scan"},
     "tamis.torch": {"tamis.batches", "tamis.ingest", "tamis.manifest"},
     "tamis.client": {"tamis.manifest"},
     "migrations": set(),
