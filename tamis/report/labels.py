@@ -19,7 +19,7 @@ Indices = npt.NDArray[np.int64]
 CONFUSED = 12
 # A share that chance would move so far once in some 700 times (normal approximation).
 UNLIKELY = 3.0
-NEIGHBOURS = 10
+NEIGHBOURS = 20
 # A label is doubted where more than so many of them agree on another one.
 MOST = 0.5
 # Samples whose neighbours are asked, the most difficult first, so that a report of millions takes a minute.
@@ -45,8 +45,7 @@ class Balance:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A sample that is probably mislabelled: of its nearest labelled others, the share `agree` carries the label
-    `nearby`."""
+    """A sample whose label is in doubt: of its nearest labelled others, the share `agree` are `nearby`."""
 
     sample: int
     label: str
@@ -59,7 +58,8 @@ class Judgement:
     """apart: the share of listed pairs in the band whose samples have two labels; None where none has two. confused:
     two classes and how many of these pairs are of both, the most first. balance: the largest class first. shift: the
     share of the draws that has moved from one class to another. shifts: classes of which so many more, or fewer, are
-    left out than of all that it is hardly chance. suspects: the surest first; None where the manifest has no features.
+    left out than of all that it is hardly chance. suspects: first those of whose label
+    fewest of the nearest are; None where the manifest has no features.
     """
 
     apart: float | None
@@ -80,7 +80,7 @@ class Judgement:
             named = ", ".join(self.shifts[:8]) + ", ..." * (len(self.shifts) > 8)
             told.append(f"read with care: the mix of classes shifts by {self.shift:.1%}, in {named}")
         if self.suspects:
-            told.append(f"{len(self.suspects)} labels are probably wrong: `tamis report` shows them")
+            told.append(f"{len(self.suspects)} labels are in doubt: `tamis report` shows them")
         return told
 
     def as_json(self) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def judged(manifest: Manifest) -> Judgement | None:
     """None where fewer than two labels are known."""
     labels = manifest.samples["label"].to_pylist()
     labelled = np.flatnonzero([label is not None for label in labels])
-    names, of_labelled = np.unique([labels[row] for row in labelled], return_inverse=True)
+    known, of_labelled = np.unique([labels[row] for row in labelled], return_inverse=True)
+    names: list[str] = known.tolist()
     if len(names) < 2:
         return None
     codes = np.full(len(labels), -1)
@@ -101,7 +102,7 @@ def judged(manifest: Manifest) -> Judgement | None:
     balance = _balance(manifest.samples, codes, names)
     return Judgement(
         apart=apart,
-        confused=[(str(names[one]), str(names[other]), count) for one, other, count in confused],
+        confused=[(names[one], names[other], count) for one, other, count in confused],
         balance=balance,
         shift=sum(abs(group.after - group.before) for group in balance) / 2,
         shifts=_shifts(balance, float((~manifest.samples["keep"].to_numpy()).mean())),
@@ -155,9 +156,9 @@ def _suspects(manifest: Manifest, codes: Indices, names: Sequence[str]) -> list[
     rows = np.sort(labelled[order[:ASKED]])
     found = votes(manifest.features, codes, rows)
     doubted = np.flatnonzero(found.other > MOST)
-    doubted = doubted[np.argsort((found.own - found.other)[doubted], kind="stable")]
+    doubted = doubted[np.lexsort((-found.other[doubted], found.own[doubted]))]
     return [
-        Suspect(int(rows[at]), str(names[codes[rows[at]]]), str(names[found.nearby[at]]), float(found.other[at]))
+        Suspect(int(rows[at]), names[codes[rows[at]]], names[found.nearby[at]], float(found.other[at]))
         for at in doubted
     ]
 
@@ -187,7 +188,7 @@ def _balance(samples: pa.Table, codes: Indices, names: Sequence[str]) -> list[Ba
     drawn = np.bincount(codes, samples["weight"].to_numpy()[known].astype(np.float64) * keep)
     after = drawn / (drawn.sum() or 1.0)
     return [
-        Balance(str(names[code]), int(counts[code]), int(dropped[code]), difficulty[code], before, after[code])
+        Balance(names[code], int(counts[code]), int(dropped[code]), difficulty[code], before, after[code])
         for code, before in ((code, float(counts[code] / len(codes))) for code in np.argsort(-counts, kind="stable"))
     ]
 
