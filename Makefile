@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-pythons lint faults rehearse described fuzz pictures bench dev clean
+.PHONY: demo test test-all test-pythons lint faults rehearse described fuzz docs pictures bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
@@ -42,6 +42,10 @@ described: $(VENV)/.installed-dev
 # FUZZ_SECONDS says how long, 600 unless it is set.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pytest -s -W ignore --timeout=0 tests/fuzz/fuzzing.py
+
+# The site of docs/, in site/: it asks nothing of any network, nor does making it.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Pictures of every page, from a server of their own: pictures/, and the one in the README.
 pictures: $(VENV)/.browser

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import in_fresh_process, machine, resident_bytes, seconds, wait_for
+from tamis.batches.flags import Curated
 from tamis.device import resolve_device
 from tamis.losses import InfoNCE
-from trainer.flags import Curated
 
 REPEATS, TEMPERATURE = 5, 0.2
 LARGE = (2048, 8192)

@@ -22,7 +22,7 @@ from tamis.errors import (
 from tamis.version import __version__
 
 if TYPE_CHECKING:
-    from tamis import losses, theory
+    from tamis import losses, theory, torch
     from tamis.client.client import Client
     from tamis.curation.blends import Blends, draw_parents
     from tamis.curation.curation import Curation, curate
@@ -44,6 +44,7 @@ _LAZY: dict[str, str | None] = {
     "pair_scan": "tamis.scan.pairs",
     "read_manifest": "tamis.manifest",
     "theory": None,
+    "torch": None,
 }
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "pair_scan",
     "read_manifest",
     "theory",
+    "torch",
 ]
 
 

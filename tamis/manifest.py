@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis.errors import InputError
@@ -134,6 +135,11 @@ def read_manifest(directory: str | Path) -> Manifest:
         description=description,
         features=_features(folder / FEATURES, samples.num_rows) if FEATURES in hashes else None,
     )
+
+
+def usable(manifest: Manifest) -> pa.Table:
+    """The manifest's samples that can be decoded, whether kept or not: what is trained and judged on."""
+    return manifest.samples.filter(pc.not_equal(manifest.samples["reason"], "undecodable"))
 
 
 def _with_all_columns(samples: pa.Table) -> pa.Table:

@@ -111,5 +111,5 @@ def load_settings(**overrides: Any) -> Settings:
         first = error.errors()[0]
         name = f"TAMIS_{str(first['loc'][0]).upper()}" if first["loc"] else "The settings"
         raise SettingsError(
-            f"{name}: {first['msg'].removeprefix('Value error, ').rstrip('.')}.", "README.md lists the settings."
+            f"{name}: {first['msg'].removeprefix('Value error, ').rstrip('.')}.", "docs/settings.md lists the settings."
         ) from error

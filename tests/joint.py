@@ -12,10 +12,11 @@ import torch
 from samples import noise
 from torch import nn
 
+from tamis.batches.flags import Curated
 from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import Encoder, build_encoder
 from tamis.encoders.spec import EncoderSpec
-from trainer.flags import Curated, Flags, Online
+from trainer.flags import Flags, Online
 from trainer.frameworks import learner
 from trainer.processes import ALONE, Processes, joined_processes
 from trainer.recipe import Recipe

@@ -12,8 +12,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from tamis.arrays import mapped
 from tamis.encoders.spec import to_pixels
@@ -21,7 +19,7 @@ from tamis.errors import InputError
 from tamis.ingest.images import decode
 from tamis.ingest.located import Find, complain, finder
 from tamis.ingest.shards import read_shard
-from tamis.manifest import Manifest
+from tamis.manifest import Manifest, usable
 from tamis.progress import Progress
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -114,11 +112,6 @@ def decode_shard(content: bytes | Path, size: int, progress: Progress | None = N
     _, altered = _fill(pixels, found, table["sha256"].to_pylist(), progress)
     complain(names, [], altered, HINT)
     return names, pixels
-
-
-def usable(manifest: Manifest) -> pa.Table:
-    """The manifest's samples that can be decoded, whether kept or not: the rows of an ImageSet, in order."""
-    return manifest.samples.filter(pc.not_equal(manifest.samples["reason"], "undecodable"))
 
 
 def _buffer(count: int, size: int, folder: Path, memory_limit: int) -> Pixels:

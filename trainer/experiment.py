@@ -19,10 +19,10 @@ from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec, choose_spec
 from tamis.errors import InputError
 from tamis.ingest.located import Find
-from tamis.manifest import Manifest, read_manifest
+from tamis.manifest import Manifest, read_manifest, usable
 from tamis.progress import Progress, counted_from, ignored
 from trainer.arms import Arm
-from trainer.data import ImageSet, usable
+from trainer.data import ImageSet
 from trainer.forgetting import Forgotten
 from trainer.labelled import LabelledImages, check_labels, decode_source
 from trainer.probe import MIN_PER_LABEL, Probe, held_out, probe

@@ -5,77 +5,32 @@ lists, a small part of the band. online: the percentiles of the batch's own feat
 2026, section 4), before they mean much.
 """
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn.functional import normalize
 
+from tamis.batches.flags import (
+    Between,
+    Curated,
+    Flagged,
+    InBatch,
+    Indices,
+    Listed,
+    curated_flags,
+    digest_of,
+    listed_flags,
+    within,
+)
 from tamis.errors import InputError
-from tamis.losses import PerPair, in_band
+from tamis.losses import in_band
 from tamis.manifest import Manifest
-from trainer.data import usable
-from trainer.pairs import DifficultPairs, manifest_pairs
 from trainer.recipe import FlagSource, batch_alone
 
 MASK = 2**31 - 1
 # Odd, and so large that no product of two overflows 64 bits.
 MULTIPLIER = 0x45D9F3B
-
-Indices: TypeAlias = npt.NDArray[np.int64]
-# (B, B) bool, symmetric, on the device; and margin and temperature factor where it is True.
-Flagged: TypeAlias = tuple[torch.Tensor, PerPair, PerPair]
-# From the batch's indices, (B,) int64, and its features before the projection head, (2, B, d), view by view.
-InBatch: TypeAlias = Callable[[Indices, torch.Tensor], Flagged]
-# From the numbers of B samples and of K others, int64 on the device: flags (B, K), margin and factor.
-Between: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Flagged]
-
-
-@dataclass(frozen=True, eq=False)
-class Curated:
-    """Pairs with low <= product of their rows < high. rows: (N, d) float16."""
-
-    rows: npt.NDArray[np.float16]
-    low: float
-    high: float
-    margin: float
-    temperature: float
-
-    def on(self, device: torch.device) -> InBatch:
-        return _within(self.between(device), device)
-
-    def between(self, device: torch.device) -> Between:
-        resident = torch.from_numpy(self.rows).to(device)
-
-        def flagged(samples: torch.Tensor, others: torch.Tensor) -> Flagged:
-            similarity = resident[samples].float() @ resident[others].float().T
-            return (similarity >= self.low) & (similarity < self.high), self.margin, self.temperature
-
-        return flagged
-
-    def digest(self) -> str:
-        return _digest(self.rows, self.low, self.high, self.margin, self.temperature)
-
-
-@dataclass(frozen=True, eq=False)
-class Listed:
-    """Pairs of a list, each with a margin and a factor of its own."""
-
-    pairs: DifficultPairs
-
-    def on(self, device: torch.device) -> InBatch:
-        def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
-            flags, margin, temperature = (torch.from_numpy(found).to(device) for found in self.pairs.in_batch(indices))
-            return flags, margin, temperature
-
-        return in_batch
-
-    def digest(self) -> str:
-        return _digest(self.pairs.a, self.pairs.b, self.pairs.margin, self.pairs.temperature)
 
 
 @dataclass(frozen=True)
@@ -96,7 +51,7 @@ class Online:
         return in_batch
 
     def digest(self) -> str:
-        return _digest("online", self.pos_high, self.pos_low, self.margin, self.temperature)
+        return digest_of("online", self.pos_high, self.pos_low, self.margin, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -112,7 +67,7 @@ class Chance:
     seed: int = 0
 
     def on(self, device: torch.device) -> InBatch:
-        return _within(self.between(device), device)
+        return within(self.between(device), device)
 
     def between(self, device: torch.device) -> Between:
         limit = round(self.share * 2**31)
@@ -125,7 +80,7 @@ class Chance:
         return flagged
 
     def digest(self) -> str:
-        return _digest("chance", self.share, self.margin, self.temperature, self.seed)
+        return digest_of("chance", self.share, self.margin, self.temperature, self.seed)
 
 
 Flags: TypeAlias = Curated | Listed | Online | Chance
@@ -134,23 +89,21 @@ Flags: TypeAlias = Curated | Listed | Online | Chance
 def manifest_flags(manifest: Manifest, source: FlagSource = "curated") -> Flags | None:
     """The flags of `usable(manifest)`, in that order; None where the manifest treats no pair.
 
-    source: see above. A manifest of an earlier version has no features: there `curated` is `listed`. Raises InputError
-    where `online` is asked of a manifest without a band, and for what does not fit.
+    source: see above. Raises InputError where `online` is asked of a manifest without a band, and for what does not
+    fit.
     """
+    if source == "curated":
+        return curated_flags(manifest)
+    if source == "listed":
+        return listed_flags(manifest)
     band = manifest.description.get("band")
-    if source == "online":
-        if band is None:
-            raise InputError(
-                "The manifest treats no pairs, so there is nothing to flag online.",
-                "Make one of the strategy margin, temperature, combined or auto.",
-            )
-        cut = manifest.description["thresholds"]
-        return Online(cut["pos_high"], cut["pos_low"], band["margin"], band["temperature"])
-    if source == "listed" or manifest.features is None or band is None:
-        pairs = manifest_pairs(manifest, usable(manifest)["sample_id"].to_pylist())
-        return None if pairs is None else Listed(pairs)
-    rows = manifest.features[manifest.samples["reason"].to_numpy(zero_copy_only=False) != "undecodable"]
-    return Curated(rows, band["sim_low"], band["sim_high"], band["margin"], band["temperature"])
+    if band is None:
+        raise InputError(
+            "The manifest treats no pairs, so there is nothing to flag online.",
+            "Make one of the strategy margin, temperature, combined or auto.",
+        )
+    cut = manifest.description["thresholds"]
+    return Online(cut["pos_high"], cut["pos_low"], band["margin"], band["temperature"])
 
 
 def between(flags: Flags, device: torch.device) -> Between:
@@ -160,24 +113,9 @@ def between(flags: Flags, device: torch.device) -> Between:
     return flags.between(device)
 
 
-def _within(flagged: Between, device: torch.device) -> InBatch:
-    def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
-        numbers = torch.from_numpy(indices).to(device)
-        return flagged(numbers, numbers)
-
-    return in_batch
-
-
 def _mixed(numbers: torch.Tensor) -> torch.Tensor:
     """int64 within 0 to 2^31, as good as random: shifts and multiplications as in the end of MurmurHash3."""
     mixed = numbers & MASK
     for _ in range(2):
         mixed = ((mixed ^ (mixed >> 16)) * MULTIPLIER) & MASK
     return mixed ^ (mixed >> 16)
-
-
-def _digest(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
-    return digest.hexdigest()

@@ -110,7 +110,7 @@ def check_labels(source: str | Path, least: int = MIN_PER_LABEL, among: Set[str]
     which = "" if among is None else ", of those that the images to train on have,"
     raise InputError(
         f"{source} has no two labels{which} of {least} or more images each: encoders can only be judged with labels.",
-        "Give labels by sub-folders or a file beside the images; the README lists what is understood.",
+        "Give labels by sub-folders or a file beside the images; docs/sources.md lists what is understood.",
     )
 
 

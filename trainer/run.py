@@ -15,9 +15,9 @@ from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import embed
 from tamis.encoders.spec import choose_spec
 from tamis.ingest.located import Find
-from tamis.manifest import read_manifest
+from tamis.manifest import read_manifest, usable
 from tamis.progress import Progress, ignored
-from trainer.data import ImageSet, usable
+from trainer.data import ImageSet
 from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import Labelled, Probe, probe, probe_split

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tamis.batches.passes import drawable, one_pass
 from tamis.checkpoint import Checkpoint
 from tamis.device import has_bf16, resolve_device
 from tamis.encoders.encoder import Encoder
@@ -84,7 +85,9 @@ def train_encoder(
     Raises InputError when fewer than 4 samples are kept, for flags that the method cannot use, and for a batch that the
     processes cannot share evenly; TamisError when the loss is no longer finite.
     """
-    kept, share = _drawn(len(images), keep, weight)
+    kept, share = drawable(len(images), keep, weight)
+    if len(kept) < MIN_SAMPLES:
+        raise InputError(f"Only {len(kept)} samples are kept.", f"At least {MIN_SAMPLES} are needed to train.")
     total = recipe.steps_for(len(images))
     batch_size = min(recipe.batch_size, len(kept))
     own = processes.share(batch_size)
@@ -128,34 +131,13 @@ def train_encoder(
     return encoder
 
 
-def _drawn(
-    samples: int, keep: npt.NDArray[np.bool_] | None, weight: npt.NDArray[np.float32] | None
-) -> tuple[Indices, npt.NDArray[np.float64]]:
-    """The samples that may be drawn, and their weights."""
-    weights = np.ones(samples) if weight is None else np.asarray(weight, np.float64)
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise InputError("The manifest holds weights that are negative or not finite.", "Write the manifest again.")
-    kept = np.flatnonzero((weights > 0) & (True if keep is None else keep))
-    if len(kept) < MIN_SAMPLES:
-        raise InputError(f"Only {len(kept)} samples are kept.", f"At least {MIN_SAMPLES} are needed to train.")
-    return kept, weights[kept]
-
-
 def _batches(
     kept: Indices, weights: npt.NDArray[np.float64], batch_size: int, seed: int, first: int
 ) -> Iterator[Indices]:
-    """The batches of steps `first`, `first` + 1, ...: passes over the kept samples, each of full batches only.
-
-    A pass draws as many samples as are kept by systematic resampling: each about as often as its weight says, and
-    exactly once when the weights are equal.
-    """
+    """The batches of steps `first`, `first` + 1, ...: passes over the kept samples, each of full batches only."""
     per_pass = len(kept) // batch_size
-    cumulative = np.cumsum(weights)
     for number in count(first // per_pass):
-        random = np.random.default_rng((seed, number))
-        points = (random.random() + np.arange(len(kept))) * (cumulative[-1] / len(kept))
-        places = np.minimum(np.searchsorted(cumulative, points, side="right"), len(kept) - 1)
-        order = kept[random.permutation(places)]
+        order = one_pass(kept, weights, seed, number)
         for batch in range(first % per_pass if number == first // per_pass else 0, per_pass):
             yield order[batch * batch_size : (batch + 1) * batch_size]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tamis.batches.flags import Curated
 from tamis.errors import InputError
-from tamis.manifest import Manifest
+from tamis.manifest import Manifest, usable
 from trainer.arms import FORGETTING, PEERS, Arm
-from trainer.data import usable
-from trainer.flags import Chance, Curated, Flags, manifest_flags
+from trainer.flags import Chance, Flags, manifest_flags
 from trainer.recipe import Recipe
 from trainer.subset import RULES
 

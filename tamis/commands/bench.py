@@ -22,6 +22,7 @@ def bench(
             "scale",
             "classes",
             "detect",
+            "labels",
             "ingest",
             "embed",
             "train",

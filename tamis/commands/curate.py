@@ -65,6 +65,11 @@ def curate(
             allow_torchscript=load_settings().allow_torchscript,
             step=step,
         )
+        from tamis.manifest import read_manifest
+        from tamis.report.labels import judged
+
+        step("asking the labels, which no step before knew")
+        labels = judged(read_manifest(out))
     counts = found["counts"]
     print(f"{found['path']}: {counts['kept']} of {counts['samples']} samples kept, {counts['pairs']} difficult pairs")
     if band := found["band"]:
@@ -73,11 +78,14 @@ def curate(
         print(f"read with care: {found['warning']}")
     if counts["equal_files"] or counts["near_duplicates"]:
         print(f"duplicates: {counts['equal_files']} by file, {counts['near_duplicates']} by similarity")
+    if labels is not None:
+        for line in labels.describe():
+            print(printable(line))
     for row in found["quarantine"]:
         print(printable(f"left out {row['name']}: {row['reason']}"))
     size = found["cache_bytes"] / 1e6
     print(f"kept for the next time in {found['cache']}: {size:,.1f} MB; the folder may be removed")
-    return dict(found)
+    return {**found, "labels": None if labels is None else labels.as_json()}
 
 
 def _embedding(encoding: Encoding) -> str:

@@ -14,6 +14,7 @@ from tamis.ingest.located import Find, finder
 from tamis.manifest import Manifest
 from tamis.report.findings import advice, findings
 from tamis.report.histogram import draw
+from tamis.report.labels import ASKED
 from tamis.report.words import figure, number, share
 from tamis.version import __version__
 
@@ -50,6 +51,7 @@ def report(manifest: Manifest, title: str, *, images: str | Path | None = None, 
         total_pairs=sum(histogram["counts"]),
         advice=advice(told),
         most_classes=MOST_CLASSES,
+        asked=ASKED,
     )
 
 

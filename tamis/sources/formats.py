@@ -52,7 +52,7 @@ class LoneFile:
 
     def damaged(self, error: EntryError) -> InputError:
         if isinstance(error, UnsuitedError):
-            return InputError(f"{self.name} is of no use here: {error}.", "The README says what is read.")
+            return InputError(f"{self.name} is of no use here: {error}.", "docs/sources.md says what is read.")
         return InputError(
             f"{self.name} is not a whole {self.format.title} file: {error}.",
             "Compare its size with the original and upload it again.",

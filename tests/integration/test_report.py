@@ -70,11 +70,11 @@ def test_what_it_tells_is_in_the_manifest(manifest: Path) -> None:
     groups = [{names[number] for number in numbers} for numbers in found.repeated]
     assert sorted(groups, key=min) == sorted([{first, "9/copy.png"}, {others[3][0], HOSTILE}], key=min)
     assert sum(group.samples for group in found.clusters) == len(names)
-    assert sum(group.dropped for group in found.classes) == len(names) - sum(made.samples["keep"].to_pylist())
+    assert sum(group.dropped for group in found.labels.balance) == len(names) - sum(made.samples["keep"].to_pylist())
     label = dict(zip(names, labels, strict=True))
     listed = [(label[row["a"]], label[row["b"]]) for row in made.pairs.to_pylist() if row["in_band"]]
-    assert found.apart == pytest.approx(sum(one != other for one, other in listed) / len(listed))
-    one, other, count = found.confused[0]
+    assert found.labels.apart == pytest.approx(sum(one != other for one, other in listed) / len(listed))
+    one, other, count = found.labels.confused[0]
     assert count == sum({one, other} == set(pair) for pair in listed)
 
 
@@ -89,7 +89,7 @@ def test_classes_of_which_clearly_more_is_left_out_are_named() -> None:
         at = samples.column_names.index(name)
         samples = samples.set_column(at, samples.schema.field(at), [values])
     found = findings(tamis.Manifest(samples, made.pairs, made.description, made.features))
-    assert found.shifts == ["b", "a"]
+    assert found.labels.shifts == ["b", "a"]
 
 
 def test_images_that_are_gone_are_blanks(manifest: Path, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import torch
 
 import tamis
 from tamis import InputError
+from tamis.batches.flags import Curated, Listed
 from tamis.curation.features import COMPONENTS, band_features, band_of
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.spec import EncoderSpec
 from tamis.manifest import Manifest
 from tamis.scan.rows import Rows
 from trainer.data import ImageSet
-from trainer.flags import Chance, Curated, Flags, Listed, Online, manifest_flags
+from trainer.flags import Chance, Flags, Online, manifest_flags
 from trainer.recipe import Recipe
 from trainer.training import train_encoder
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from samples import noise
 
+from tamis.batches.flags import Curated, Listed
+from tamis.batches.listed import DifficultPairs
 from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
 from trainer.data import ImageSet
-from trainer.flags import Chance, Curated, Flags, Listed, Online
+from trainer.flags import Chance, Flags, Online
 from trainer.frameworks.moco import MoCo, Queue
-from trainer.pairs import DifficultPairs
 from trainer.recipe import Recipe, check_flag_source
 from trainer.training import train_encoder
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from samples import noise
 
+from tamis.batches.flags import Listed
+from tamis.batches.listed import DifficultPairs
 from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.spec import EncoderSpec
@@ -17,8 +19,6 @@ from tamis.errors import InputError, TamisError
 from trainer.augment import augment
 from trainer.augmentation import Augmentation, read_augmentation
 from trainer.data import ImageSet
-from trainer.flags import Listed
-from trainer.pairs import DifficultPairs
 from trainer.recipe import Recipe
 from trainer.training import _batches, train_encoder
 

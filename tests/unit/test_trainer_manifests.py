@@ -13,6 +13,7 @@ from layouts import cifar10_binary, cifar_pickle, image_column, parquet_bytes, p
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tamis.batches.listed import manifest_pairs
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.files import load_encoder
 from tamis.errors import InputError
@@ -21,7 +22,6 @@ from tamis.ingest.shards import ingest, read_shard
 from tamis.manifest import Manifest
 from tamis.sources import open_source
 from trainer.data import ImageSet, decode_shard
-from trainer.pairs import manifest_pairs
 from trainer.recipe import Recipe
 from trainer.run import probe_checkpoint, train_manifest
 

@@ -14,11 +14,12 @@ from scipy import stats
 
 import tamis
 from tamis import ConflictError, InputError
+from tamis.batches.flags import Curated
 from tamis.curation.asked import REMOVING
 from tamis.manifest import Manifest
 from trainer.arms import CONTROLS, PEERS, Arm, check_seeds, planned
 from trainer.experiment import set_apart
-from trainer.flags import Chance, Curated
+from trainer.flags import Chance
 from trainer.probe import Accuracy, Probe, held_out
 from trainer.recipe import Recipe
 from trainer.results import FileRuns, measured

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
+from tamis.batches.flags import Indices
 from tamis.encoders.spec import EncoderSpec
-from trainer.flags import Flags, Indices
+from trainer.flags import Flags
 from trainer.frameworks.learner import Learner
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe, no_pairs

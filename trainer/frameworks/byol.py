@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from tamis.batches.flags import Indices
 from tamis.encoders.spec import EncoderSpec
-from trainer.flags import Flags, Indices
+from trainer.flags import Flags
 from trainer.frameworks.alone import Alone, layer
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from tamis.batches.flags import Indices
 from tamis.device import has_bf16, repeatable_convolutions
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.networks import timm
 from tamis.encoders.spec import EncoderSpec
 from trainer.augment import augment
-from trainer.flags import Flags, Indices
+from trainer.flags import Flags
 from trainer.forgetting import Forgotten
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
+from tamis.batches.flags import Indices
 from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE
-from trainer.flags import Flags, Indices, between
+from trainer.flags import Flags, between
 from trainer.frameworks.learner import Learner
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from tamis.batches.flags import Indices
 from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE, Spectral
-from trainer.flags import Flags, Indices
+from trainer.flags import Flags
 from trainer.forgetting import known
 from trainer.frameworks.learner import Learner
 from trainer.processes import ALONE, Processes

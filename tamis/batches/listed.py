@@ -1,4 +1,4 @@
-"""A manifest's difficult pairs as the trainer needs them: looked up by batch."""
+"""A manifest's difficult pairs looked up by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
