@@ -1,5 +1,6 @@
 """What the pages of commands and of REST are made of: the program itself, asked while they are built."""
 
+import html
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,4 +39,5 @@ def operations() -> str:
 
 def _first_paragraph(told: dict[str, Any]) -> str:
     text = told.get("description") or told["summary"]
-    return " ".join(text.partition("\n\n")[0].split())
+    # Their brackets, bars and angles are text, and not Markdown.
+    return html.escape(" ".join(text.partition("\n\n")[0].split())).replace("[", "&#91;").replace("|", "&#124;")
