@@ -77,3 +77,24 @@ def test_an_unknown_page_is_told_in_words_and_to_programs_as_a_problem(curated: 
     assert shown.status_code == 404
     assert "There is no dataset nonesuch" in shown.text
     assert httpx.get(address).headers["content-type"] == "application/problem+json"
+
+
+def test_a_name_of_200_letters_breaks_no_other_word(open_page: Open, curated: Curated) -> None:
+    made = httpx.post(f"{curated.server.url}/api/v1/datasets", json={"name": "x" * 200}).json()["id"]
+    page = open_page("/")
+    lines = """cell => { const text = document.createRange(); text.selectNodeContents(cell);
+        return new Set([...text.getClientRects()].map((line) => line.top)).size; }"""
+    row = page.get_by_role("row", name=re.compile("^x{200}"))
+    for cell in (page.get_by_role("columnheader", name="Samples"), row.get_by_text("empty", exact=True)):
+        assert cell.evaluate(lines) == 1
+    assert row.locator(".state").evaluate("state => state.offsetHeight") < 30
+    httpx.delete(f"{curated.server.url}/api/v1/datasets/{made}").raise_for_status()
+
+
+def test_on_paper_there_is_what_was_found_and_nothing_to_press(open_page: Open, curated: Curated) -> None:
+    page = open_page(f"/curations/{curated.curation}")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^Histogram"))).to_be_visible()
+    expect(page.get_by_role("navigation", name="Main")).to_be_hidden()
+    assert page.locator("button:visible").count() == 0
