@@ -69,7 +69,8 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
         raise InputError(f"{root} {what}.", "Give a folder of images or an archive.")
     found = list(_files(root.resolve(), follow_links))
     if all(refusal for _, _, refusal in found):
-        raise InputError(f"{root} holds no files.", "Give a folder of images or an archive.")
+        why = "".join(f" that can be sent; the first, {name}: {refusal}" for name, _, refusal in found[:1])
+        raise InputError(f"{root} holds no files{why}.", "Give a folder of images or an archive.")
     members = tuple((path, _info(path, name, refusal)) for name, path, refusal in found)
     size = (
         len(MARK)

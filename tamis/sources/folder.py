@@ -4,9 +4,10 @@ list of Path objects have them; hidden ones left out."""
 import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,8 @@ class Folder:
     follow: bool = False
     archived: bool = False
     listed: bool = True
+    # The names in a folder as they are stored, by their clean ones: of those in which one was looked for.
+    stored: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -64,7 +67,7 @@ class Folder:
         linked: dict[str, Path] = {}
         *folders, last = name.split("/")
         for folder in folders:
-            place, inner = place / folder, f"{inner}{folder}"
+            place, inner = self._called(place, folder), f"{inner}{folder}"
             if place.is_symlink():
                 target = self._linked_folder(inner, place, linked)
                 if target is None:
@@ -72,8 +75,17 @@ class Folder:
                 linked[f"{inner}/"] = place
                 place = target
             inner += "/"
-        place /= last
+        place = self._called(place, last)
         return self._entry(name, place) if os.path.lexists(place) else None
+
+    def _called(self, folder: Path, name: str) -> Path:
+        """What has that clean name in the folder, in whichever form of Unicode it is stored."""
+        if name.isascii():
+            return folder / name
+        if folder not in self.stored:
+            inner = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else ()
+            self.stored[folder] = {unicodedata.normalize("NFC", each): each for each in inner}
+        return folder / self.stored[folder].get(name, name)
 
     def _linked_folder(self, name: str, place: Path, linked: Mapping[str, Path]) -> Path | None:
         """Where a link out of the root leads to, if that is a folder, and none around this one or one on the way."""

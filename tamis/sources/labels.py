@@ -50,7 +50,7 @@ class Said(NamedTuple):
     number: int
 
     def __str__(self) -> str:
-        return f"{self.noun} {self.number} of {self.table} says {self.label}"
+        return f"{self.noun} {self.number} of {self.table} says {self.label or 'nothing'}"
 
 
 class Stated:

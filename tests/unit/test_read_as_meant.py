@@ -1,23 +1,41 @@
 """Inputs are read as they are meant: labels, tables and archives, the same whichever way a folder takes."""
 
 import csv
+import gzip
 import io
+import json
+import os
 import struct
 import zlib
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layouts import Files, kept, labels_of, parquet_bytes, png, refused, tar_bytes, upload, write, zip_bytes
+from layouts import (
+    Files,
+    idx_images,
+    idx_labels,
+    image_column,
+    kept,
+    labels_of,
+    parquet_bytes,
+    png,
+    refused,
+    tar_bytes,
+    upload,
+    write,
+    zip_bytes,
+)
 from PIL import Image
 
 from tamis.client.packing import pack
 from tamis.errors import InputError
 from tamis.ingest.images import decode, inspect
-from tamis.sources import open_source
+from tamis.sources import RawSample, Refused, Source, open_source
 
 
 def tables(rows: list[tuple[str, object]], column: str = "label") -> dict[str, bytes]:
@@ -179,35 +197,116 @@ def test_a_folder_of_shards_is_read_as_such_on_a_server_too(tmp_path: Path) -> N
         assert kept(source) == {}
 
 
-PARTS = st.sampled_from(["cat", "cat-wild", "dog", "train", "val", "images", "0", "a.b", "\u00e9"])
-FOLDERS = st.lists(PARTS, max_size=3).map("/".join)
-NAMES = st.tuples(FOLDERS, st.sampled_from(["0", "1", "b", "B"]), st.sampled_from([".png", ".txt", ".json", ".cls"]))
+FOLDERS = st.sampled_from(
+    ["", "", "", "cat/", "cat-wild/", "cat/images/", "train/cat/", "val/cat/", "e\u0301/", ".git/"]
+)
+STEMS = st.sampled_from(["0", "0", "1", "1", "b.c", "B", "a\nb", "\u00e9"])
+IMAGES = st.builds("{}{}.png".format, FOLDERS, STEMS)
+LABELS = st.sampled_from(["a", "b", "", "c,d", '"', "x\ny"])
+BASE = ["0.png", "1.png", "cat/0.png", "cat/e\u0301.png", "dog/0.png"]
+NAMED = st.sampled_from([*BASE, "cat/\u00e9.png", "gone.png", ".git/0.png", "a\nb.png"])
+SOME = st.lists(st.tuples(NAMED, LABELS), min_size=1, max_size=5)
+ROWS = st.one_of(SOME, SOME, SOME, st.just([]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(names=st.lists(NAMES, min_size=1, max_size=12, unique=True), table=st.booleans())
+def csv_table(rows: list[tuple[str, str]], column: str, quoted: bool) -> bytes:
+    if not quoted:
+        return "\n".join(map(",".join, [("file_name", column), *rows])).encode()
+    return tables(rows, column)["metadata.csv"]
+
+
+def jsonl_table(rows: list[tuple[str, str]], column: str, nested: bool) -> bytes:
+    lines = ({"file_name": name, column: [said] if nested else said} for name, said in rows)
+    return "\n".join(map(json.dumps, lines)).encode()
+
+
+def parquet_table(rows: list[tuple[str, str]], column: str, held: bool) -> bytes:
+    """Of images: named, or held in it."""
+    images = image_column([png(len(said)) if held else None for _, said in rows], [name for name, _ in rows])
+    return parquet_bytes({"image": images, column: pa.array([said for _, said in rows], pa.string())})
+
+
+TABLES = st.sampled_from(["", "", "", "cat/", "link/"])
+COLUMNS = st.sampled_from(["label", " Label", "text"])
+SHARD = tar_bytes({"0.png": png(7), "0.cls": b"7", "c/1.png": png(8)})
+# What may be in a folder: names of files, and what is in them.
+THINGS = st.one_of(
+    st.tuples(IMAGES, st.integers(0, 255).map(png)),
+    st.tuples(st.builds("{}{}{}".format, FOLDERS, STEMS, st.sampled_from([".txt", ".json", ".cls"])), st.just(b"said")),
+    st.tuples(TABLES.map("{}metadata.csv".format), st.builds(csv_table, ROWS, COLUMNS, st.booleans())),
+    st.tuples(TABLES.map("{}metadata.jsonl".format), st.builds(jsonl_table, ROWS, COLUMNS, st.booleans())),
+    st.tuples(TABLES.map("{}metadata.parquet".format), ROWS.map(lambda rows: tables(rows)["metadata.parquet"])),
+    st.tuples(TABLES.map("{}named.parquet".format), st.builds(parquet_table, ROWS, COLUMNS, st.just(False))),
+    st.tuples(TABLES.map("{}t.parquet".format), st.builds(parquet_table, ROWS, COLUMNS, st.booleans())),
+    st.tuples(FOLDERS.map("{}s.tar".format), st.sampled_from([SHARD, SHARD + SHARD[:1500], SHARD + b"rest", b"none"])),
+    st.tuples(FOLDERS.map("{}s.tgz".format), st.just(gzip.compress(SHARD))),
+    st.tuples(FOLDERS.map("{}x-images-idx3-ubyte".format), st.just(idx_images(2))),
+    st.tuples(FOLDERS.map("{}x-labels-idx1-ubyte".format), st.just(idx_labels([3, 4]))),
+    st.tuples(FOLDERS.map("{}val_annotations.txt".format), st.just(b"0.png\tn1\n1.png\tn2\n0.png\tn3\n")),
+    st.tuples(FOLDERS.map("{}wnids.txt".format), st.just(b"n1\n")),
+)
+OUTSIDE = ["gone", "..", "../far", "../far/deep", "../far/0.png", "../far/s.tar", "../far/t.parquet"]
+LINKS = st.tuples(
+    st.builds("{}{}".format, FOLDERS, st.sampled_from(["link", "0.png", "s.tar", "cat", "images"])),
+    st.one_of(THINGS.map(lambda thing: thing[0]), FOLDERS, st.sampled_from(["gone", "../far", "../far/0.png"])),
+)
+
+
+def made(folder: Path, things: list[tuple[str, bytes]], links: list[tuple[str, str]], pipes: list[str]) -> Path:
+    """A folder of these, each unless another is in its place."""
+    table = parquet_table([("0.png", "a"), ("up/0.png", "b")], "label", held=False)
+    write(folder, {"far/0.png": png(1), "far/deep/1.png": png(2), "far/s.tar": SHARD, "far/t.parquet": table})
+    write(folder, {"set/.here": b""})
+    (folder / "far/deep/back").symlink_to("../../set")
+    (folder / "far/deep/up").symlink_to("..")
+    inside = folder / "set"
+    for name, content in [*things, *links, *((pipe, None) for pipe in pipes)]:
+        place = inside / name
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                with place.open("xb") as file:
+                    file.write(content)
+            elif content is None:
+                os.mkfifo(place)
+            else:
+                place.symlink_to(inside / content)
+        except OSError:
+            continue
+    return inside
+
+
+def gone_through(source: Callable[[], Source]) -> list[RawSample | Refused] | str:
+    """All that it yields, without the places, or why it cannot be read."""
+    try:
+        return [one._replace(uri="") if isinstance(one, RawSample) else one for one in source()]
+    except InputError as error:
+        return error.message
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    base=st.sampled_from([True, True, False]),
+    things=st.lists(THINGS, min_size=1, max_size=12),
+    links=st.lists(LINKS, max_size=3),
+    pipes=st.lists(IMAGES, max_size=1),
+)
 def test_a_folder_gives_the_same_samples_on_every_way(
-    names: list[tuple[str, str, str]], table: bool, tmp_path_factory: pytest.TempPathFactory
+    base: bool,
+    things: list[tuple[str, bytes]],
+    links: list[tuple[str, str]],
+    pipes: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    folder = tmp_path_factory.mktemp("made")
-    files = {f"{where}/{stem}{suffix}".lstrip("/"): png(number) for number, (where, stem, suffix) in enumerate(names)}
-    if table:
-        files["metadata.csv"] = tables([(name, f"label {name}") for name in list(files)[::2]])["metadata.csv"]
-    # A name is a file or a folder.
-    files = {
-        name: data
-        for name, data in files.items()
-        if not any(f"{name}/" in f"{other}/" for other in files if other != name)
-    }
-    if not files:
-        return
-    write(folder, files)
-    here, there = open_source(folder), upload(packed(folder), "made.tar")
-    assert [(sample.sample_id, sample.label, sample.data) for sample in kept(here).values()] == [
-        (sample.sample_id, sample.label, sample.data) for sample in kept(there).values()
-    ]
-    assert list(kept(here)) == [str(path) for path in sorted(map(PurePosixPath, kept(here)))]
-    assert refused(here) == refused(there)
+    images = [(name, png(number)) for number, name in enumerate(BASE)] if base else []
+    folder = made(tmp_path_factory.mktemp("made"), [*images, *things], links, pipes)
+    here = gone_through(lambda: open_source(folder))
+    try:
+        content = b"".join(pack(folder, follow_links=True).chunks())
+    except InputError:
+        assert not any(isinstance(one, RawSample) for one in here)
+    else:
+        assert gone_through(lambda: upload(content, "set.tar")) == here
 
 
 def raw_png(depth: int, colour: int, row: bytes, width: int, transparent: bytes) -> bytes:

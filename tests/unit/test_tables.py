@@ -247,6 +247,16 @@ def test_a_parquet_table_that_names_images_labels_them_in_every_container(opener
     assert refused(source) == {"t.parquet: a/.hidden/2.png": "the file is not in the folder"}
 
 
+@pytest.mark.parametrize("stored", ["\u00e9", "e\u0301"])
+@pytest.mark.parametrize("named", ["\u00e9", "e\u0301"])
+def test_a_table_finds_images_however_their_letters_are_composed(stored: str, named: str, tmp_path: Path) -> None:
+    said = parquet_bytes({"image": image_column([None], [f"{named}/{named}.png"]), "label": ["x"]})
+    folder = write(tmp_path, {f"{stored}/{stored}.png": png(), "t.parquet": said})
+    for source in (open_source(folder), open_source(folder / "t.parquet")):
+        assert labels_of(source) == {"\u00e9/\u00e9.png": "x"}
+        assert told(source) == []
+
+
 @pytest.mark.parametrize("mark", ["\r", "\x0b", "\x1c", "\u0085", "\u2028", " "])
 def test_names_of_classes_end_with_a_line_feed_alone(mark: str) -> None:
     names = f"polar{mark}bear\r\ncat\n\n".encode()
