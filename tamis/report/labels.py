@@ -74,13 +74,13 @@ class Judgement:
         told = []
         if self.apart is not None:
             most = ", ".join(f"{one} with {other}" for one, other, _ in self.confused[:3])
-            share = f"{self.apart:.1%} of the listed difficult pairs are of two labels"
+            share = f"labels: {self.apart:.1%} of the listed difficult pairs are of two"
             told.append(f"{share}; most often {most}" if most else share)
         if self.shifts:
             named = ", ".join(self.shifts[:8]) + ", ..." * (len(self.shifts) > 8)
             told.append(f"read with care: the mix of classes shifts by {self.shift:.1%}, in {named}")
         if self.suspects:
-            told.append(f"{len(self.suspects)} labels are in doubt: `tamis report` shows them")
+            told.append(f"labels in doubt: {len(self.suspects)}, which `tamis report` shows")
         return told
 
     def as_json(self) -> dict[str, Any]:

@@ -285,7 +285,9 @@ def test_curating_with_embeddings_twice_gives_the_same_bytes_and_nothing_but_the
         said = [line.split(":")[0] for line in done.stdout.splitlines()]
         kept = f"kept for the next time in {found['cache']}"
         warned = ["read with care"] * bool(found["warning"])
-        assert said == [found["path"], "pairs in the band", *warned, kept, '{"path"']
+        shifted = ["read with care"] * bool(found["labels"]["shifts"])
+        labels = ["labels", *shifted, *["labels in doubt"] * bool(found["labels"]["suspects"])]
+        assert said == [found["path"], "pairs in the band", *warned, *labels, kept, '{"path"']
         contents.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert contents[0] == contents[1]
     manifest = tamis.read_manifest(tmp_path / "first")

@@ -1,5 +1,6 @@
 """The report of a manifest: one file that needs nothing else, and says what is true."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import tamis
 from tamis.commands.cli import main
 from tamis.manifest import read_manifest
 from tamis.report.findings import findings
+from tamis.report.labels import judged
 from tamis.report.page import report
 
 COUNT = 300
@@ -123,3 +125,16 @@ def test_every_manifest_has_a_report(rows: "np.typing.NDArray[np.float64]", stra
     made = tamis.curate(rows).select(strategy)
     text = report(tamis.Manifest(made.samples, made.pairs, {**made.description, **PROVENANCE}, made.features), "any")
     assert "What to do next" in text
+
+
+def test_curate_tells_what_labels_say_of_the_manifest(
+    manifest: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--encoder", f"embeddings:{manifest.parent / 'e.parquet'}", "--classes", "8", "--json", "--quiet"]
+    assert main(["curate", str(photos), "-o", str(tmp_path / "out"), "--strategy", "temperature", *given]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    found = judged(read_manifest(tmp_path / "out"))
+    assert found is not None
+    assert json.loads(last)["labels"] == json.loads(json.dumps(found.as_json()))
+    assert found.describe()
+    assert set(found.describe()) <= set(lines)

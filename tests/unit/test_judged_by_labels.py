@@ -68,7 +68,7 @@ def test_flipped_labels_are_doubted_and_no_others(manifest: Manifest, truth: npt
     assert {suspect.sample for suspect in found.suspects} == set(flipped.tolist())
     first = found.suspects[0]
     assert (first.label, first.nearby) == (NAMES[codes[first.sample]], NAMES[truth[first.sample]])
-    assert "4 labels are in doubt" in "".join(found.describe())
+    assert "labels in doubt: 4," in "".join(found.describe())
 
 
 def test_the_mix_before_and_after_counts_what_is_kept_by_weight(
