@@ -67,7 +67,10 @@ def pack(source: str | Path, follow_links: bool = False) -> Packed:
     if not root.is_dir():
         what = "is no file or folder" if root.exists() else "does not exist"
         raise InputError(f"{root} {what}.", "Give a folder of images or an archive.")
-    found = list(_files(root.resolve(), follow_links))
+    try:
+        found = list(_files(root.resolve(), follow_links))
+    except OSError as error:
+        raise InputError(f"{root} cannot be read ({error.strerror}).", "Give its reader the right to.") from error
     if all(refusal for _, _, refusal in found):
         why = "".join(f" that can be sent; the first, {name}: {refusal}" for name, _, refusal in found[:1])
         raise InputError(f"{root} holds no files{why}.", "Give a folder of images or an archive.")

@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,8 @@ class Folder:
         *folders, last = name.split("/")
         for folder in folders:
             place, inner = self._called(place, folder), f"{inner}{folder}"
+            if not os.path.lexists(place):
+                return None
             if place.is_symlink():
                 target = self._linked_folder(inner, place, linked)
                 if target is None:
@@ -83,7 +85,9 @@ class Folder:
         if name.isascii():
             return folder / name
         if folder not in self.stored:
-            inner = sorted((path.name for path in folder.iterdir()), reverse=True) if folder.is_dir() else ()
+            inner: list[str] = []
+            with suppress(OSError):
+                inner = sorted((path.name for path in folder.iterdir()), reverse=True)
             self.stored[folder] = {unicodedata.normalize("NFC", each): each for each in inner}
         return folder / self.stored[folder].get(name, name)
 

@@ -42,7 +42,7 @@ def lines_of(content: bytes) -> list[str]:
 
 
 class Said(NamedTuple):
-    """What one row says. table, row: where it does, such as "a/metadata.csv" and "line 3"."""
+    """What one row says. table, noun, number: where it does, such as "a/metadata.csv", "line" and 3."""
 
     label: str | None
     table: str
@@ -74,8 +74,8 @@ class Stated:
     def contradictions(self) -> Iterator[Refused]:
         for file, said in islice(self._against.items(), 1):
             told = f"{self._said[file]}, {said}"
-            count = f"rows contradict each other on {len(self._against):,} images, which go without a label"
-            yield Refused(said.table, f"{count}, such as {file}: {told}; give each image one label")
+            what = f"rows contradict each other, and {len(self._against):,} of the images go without a label"
+            yield Refused(said.table, f"{what}, such as {file}: {told}; give each image one label")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ _CIFAR = pixels(2, 32)
 _BATCH = cifar_pickle(_CIFAR, labels=[1, 0], filenames=["a.png", "b.png"])
 _META = pickle.dumps({b"label_names": [b"cat", b"dog"]}, 2)
 _PARQUET = parquet_bytes({"image": image_column([png(1), png(2)]), "label": [0, 1]}, HF_FEATURES)
+_NAMING = parquet_bytes({"image": image_column([None, None], ["a/1.png", "b/2.png"]), " Label": [["x"], None]})
 _METADATA = {
     "a/1.png": png(1),
     "a/metadata.csv": b"file_name,label\n1.png,x\n",
@@ -57,6 +58,8 @@ SOURCES: tuple[tuple[str, bytes], ...] = (
     ("x.zip", zip_bytes(TREE, zipfile.ZIP_DEFLATED)),
     ("x.tar", tar_bytes(TREE)),
     ("x.tar.gz", tar_gz_bytes(TREE)),
+    ("x.tar", tar_bytes(TREE) + tar_bytes(_METADATA)),
+    ("x.zip", zip_bytes({**_METADATA, "t.parquet": _NAMING})),
     ("x.tar", tar_bytes({"d" * 150 + "/ü.png": png()})),
     ("x.zip", zip_bytes(_IDX)),
     ("t-images-idx3-ubyte", idx_images(3)),

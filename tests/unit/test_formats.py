@@ -329,7 +329,8 @@ def test_parquet_without_hugging_faces_metadata_is_known_by_types_and_names(
 
 def test_parquet_images_given_as_paths_are_found_inside_the_folder_alone(tmp_path: Path) -> None:
     paths = ["images/1.png", "../secret.png", str(tmp_path / "secret.png"), "images/none.png", "images/out.png"]
-    table = parquet_bytes({"image": image_column([None] * 5, paths), "label": list(range(5))})
+    paths += ["d" * 5000 + "/1.png", "\u00e9" * 5000 + "/1.png", "images/1.png/1.png"]
+    table = parquet_bytes({"image": image_column([None] * 8, paths), "label": list(range(8))})
     write(
         tmp_path, {"secret.png": png(9), "data/images/1.png": png(1), "data/z/2.png": png(2), "data/t.parquet": table}
     )

@@ -108,7 +108,7 @@ def test_rows_that_contradict_each_other_are_told_and_neither_counts() -> None:
     source = beside(said, "metadata.csv")
     assert labels_of(source) == {"0.png": None, "1.png": "b", "2.png": "d"}
     assert told(source) == [
-        "rows contradict each other on 1 images, which go without a label, such as 0.png: "
+        "rows contradict each other, and 1 of the images go without a label, such as 0.png: "
         "line 2 of metadata.csv says a, line 4 of metadata.csv says c; give each image one label"
     ]
 
