@@ -107,7 +107,9 @@ def caller_of(request: Request) -> Caller | None:
     if not request.app.state.require_key:
         return ANYONE
     if not hasattr(request.state, "caller"):
-        request.state.caller = caller_with(request.app.state.backend.catalog, _key_of(request))
+        # Who sends none needs no database: that the server lives is answered while that is away.
+        key = _key_of(request)
+        request.state.caller = caller_with(request.app.state.backend.catalog, key) if key else None
     return request.state.caller  # type: ignore[no-any-return]  # starlette's State
 
 

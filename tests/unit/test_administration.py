@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from test_service_requests import assert_problem, backend_of, client_of, stored
 
 from service.dashboard.views import expected_time
@@ -245,3 +246,15 @@ def test_what_a_worker_gives_up_is_taken_over_at_once(guarded: Any) -> None:
     assert not claim_lease(catalog, "leaving", "next", 60)
     give_up_lease(catalog, "leaving", "h")
     assert claim_lease(catalog, "leaving", "next", 60)
+
+
+def test_that_the_server_lives_is_answered_while_the_database_is_away(
+    guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, Exception("away"))
+
+    monkeypatch.setattr("service.auth.caller_with", away)
+    del guarded.headers["authorization"]
+    assert guarded.get("/healthz").status_code == 200
+    assert_problem(guarded.get("/api/v1/datasets"), 401)
