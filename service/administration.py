@@ -9,24 +9,24 @@ from service.backend import Backend
 from service.keys import list_keys
 from tamis.store.catalog import page
 from tamis.store.quota import bytes_taken
-from tamis.store.schema import ApiKey, AuditLine, now
+from tamis.store.schema import ApiKey, AuditLine
 
 SECRETS = ("database_password", "s3_secret")
 
 
 def key_views(backend: Backend) -> list[schemas.KeyView]:
+    rows = list_keys(backend.catalog)
     with backend.catalog.reading() as session:
-        return [_key_view(row, sum(bytes_taken(session, row.id))) for row in list_keys(backend.catalog)]
+        return [_key_view(row, sum(bytes_taken(session, row.id))) for row in rows]
 
 
 def _key_view(row: ApiKey, taken: int) -> schemas.KeyView:
-    over = row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now())
     return schemas.KeyView(
         id=row.id,
         name=row.name,
         prefix=row.prefix,
         scope=row.scope,
-        stands=not over,
+        stands=row.stands,
         bytes=taken,
         quota_bytes=row.quota_bytes,
         created_at=row.created_at,

@@ -55,7 +55,7 @@ def cancel_or_delete(backend: Backend, model: type[Job], row_id: str, *, cascade
 def cancel_row(backend: Backend, row: Job) -> None:
     """Cancels what waits or runs. Raises ConflictError when it has ended."""
     # Named before the row says so: what is tried again from then on is another attempt, and goes on.
-    tries = backend.jobs.tries(kind_of(row), row.id)
+    tries = backend.jobs.tries(kind_of(type(row)), row.id)
     cancel(backend.catalog, type(row), row.id)
     backend.jobs.cancel(tries)
 
@@ -79,8 +79,8 @@ def delete_row(backend: Backend, model: type[Job], row_id: str, *, cascade: bool
         for kind, of_it in [*depending, (model, model.id == row_id)]:
             if issubclass(kind, Job):
                 session.execute(sa.delete(JobLine).where(JobLine.job_id.in_(sa.select(kind.id).where(of_it))))
-            if kind is not model:
-                session.execute(sa.delete(kind).where(of_it).execution_options(synchronize_session=False))
+        for kind, of_it in depending:
+            session.execute(sa.delete(kind).where(of_it).execution_options(synchronize_session=False))
         uploads = session.scalars(sa.select(Upload.id).where(Upload.dataset_id == row_id)).all()
         session.delete(row)
     if active:

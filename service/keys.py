@@ -33,12 +33,11 @@ ANYONE = Caller("", "", "admin")
 
 def caller_with(catalog: Catalog, key: str) -> Caller | None:
     """Whose key it is; None if it was not made here, is revoked or has expired."""
-    moment = now()
-    standing = ApiKey.revoked_at.is_(None), sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment)
     with catalog.reading() as session:
-        row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key), *standing))
-    if row is None:
+        row = session.scalar(sa.select(ApiKey).where(ApiKey.hash == _hash(key)))
+    if row is None or not row.stands:
         return None
+    moment = now()
     if row.last_used_at is None or moment - row.last_used_at > NOTED_EVERY:
         with catalog.session() as session:
             session.execute(sa.update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=moment))
@@ -74,7 +73,7 @@ def create_key(
 
 
 def list_keys(catalog: Catalog) -> list[ApiKey]:
-    with catalog.session() as session:
+    with catalog.reading() as session:
         rows = list(session.scalars(sa.select(ApiKey).order_by(ApiKey.created_at)))
         session.expunge_all()
         return rows

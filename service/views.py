@@ -211,9 +211,9 @@ def job_row(session: Session, job_id: str, lock: bool = False) -> Job:
     return row
 
 
-def kind_of(row: Job) -> str:
-    """What the job of a row is called, as the queue has it."""
-    return "ingest" if isinstance(row, Dataset) else type(row).__name__.lower()
+def kind_of(model: type[Job]) -> str:
+    """What the job of a row of this model is called, as the queue has it."""
+    return "ingest" if model is Dataset else model.__name__.lower()
 
 
 def job_view(row: Job) -> schemas.JobView:
@@ -226,7 +226,7 @@ def job_view(row: Job) -> schemas.JobView:
         curation = curation_of(row)
         dataset = curation.dataset
         url = f"/{'trainings' if isinstance(row, Training) else 'manifests'}/{row.id}"
-    about = {"kind": kind_of(row), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
+    about = {"kind": kind_of(type(row)), "dataset": dataset.id, "dataset_name": dataset.name, "url": url}
     return schemas.JobView.model_validate({**_job_fields(row), **about})
 
 

@@ -35,6 +35,7 @@ from service.views import (
 )
 from tamis.report.histogram import Chart, draw
 from tamis.store.catalog import page
+from tamis.store.outages import WAITING
 from tamis.store.schema import Curation, Dataset, JobLine, Manifest, StoredEncoder
 
 DATASETS = 50
@@ -46,8 +47,6 @@ PARTNERS = 24
 DECISIONS = 100
 ENCODERS = 100
 LINES = 100
-# How a job says that an outage stops it.
-WAITING = "waiting for "
 AUDITED = 100
 
 Values = dict[str, Any]
@@ -261,11 +260,9 @@ def _stages(lines: Sequence[JobLine]) -> list[Values]:
         if line.message.startswith(WAITING):
             continue
         if found and found[-1]["seconds"] is None:
-            found[-1]["seconds"] = (line.created_at - found[-1]["begun"]).total_seconds()
+            found[-1]["seconds"] = (line.created_at - found[-1]["began"]).total_seconds()
         if line.state == "running" and line.stage:
-            began = line.created_at
-            name = line.message or line.stage
-            found.append({"name": name, "begun": began, "began": began.isoformat(), "seconds": None})
+            found.append({"name": line.message or line.stage, "began": line.created_at, "seconds": None})
     return found
 
 

@@ -7,13 +7,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, His
 
 from service.backend import Backend
 from service.routes.common import BackendDep
+from service.views import kind_of
 from tamis.store.leases import gpu_memory, live_workers
 from tamis.store.quota import bytes_taken, is_unfinished
-from tamis.store.schema import Curation, Dataset, Job, Manifest, Training, Upload, now
+from tamis.store.schema import JOBS, Dataset, Upload, now
 
 router = APIRouter(tags=["health"])
-
-KINDS: dict[str, type[Job]] = {"ingest": Dataset, "curation": Curation, "manifest": Manifest, "training": Training}
 
 
 @router.get("/healthz")
@@ -54,7 +53,8 @@ def _exposition(backend: Backend, requests: Histogram) -> bytes:
     uploads = Gauge("tamis_uploads", "Unfinished uploads.", registry=registry)
     samples = Gauge("tamis_samples", "Samples stored.", registry=registry)
     with backend.catalog.session() as session:
-        for kind, model in KINDS.items():
+        for model in JOBS.values():
+            kind = kind_of(model)
             for state, count in session.execute(sa.select(model.state, sa.func.count()).group_by(model.state)):
                 jobs.labels(kind, state).set(count)
             first = session.scalar(sa.select(sa.func.min(model.created_at)).where(model.state == "queued"))

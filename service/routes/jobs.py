@@ -66,7 +66,7 @@ def retry_job(job_id: str, backend: BackendDep) -> schemas.JobView:
             _must_be_there(backend, row)
             tried = attempt(row.upload_key)
         row.requeue("waiting for a worker")
-        backend.jobs.enqueue(session, kind_of(row), job_id, tried, str(row.version))
+        backend.jobs.enqueue(session, kind_of(type(row)), job_id, tried, str(row.version))
         session.flush()
         return job_view(row)
 

@@ -58,8 +58,8 @@ class Judgement:
     """apart: the share of listed pairs in the band whose samples have two labels; None where none has two. confused:
     two classes and how many of these pairs are of both, the most first. balance: the largest class first. shift: the
     share of the draws that has moved from one class to another. shifts: classes of which so many more, or fewer, are
-    left out than of all that it is hardly chance. suspects: first those of whose label
-    fewest of the nearest are; None where the manifest has no features.
+    left out than of all that it is hardly chance. suspects: first those of whose label fewest of the nearest are; None
+    where the manifest has no features.
     """
 
     apart: float | None

@@ -166,10 +166,8 @@ def _columns(schema: pa.Schema) -> _Columns:
             f"it has no column of images, neither bytes nor a struct of bytes and path; its columns are {columns}"
         )
     others = tuple(name for name in schema.names if name != choice[0])
-    fault, label = (
-        "",
-        next((name for name in others if _kind(features, name) == "ClassLabel" and others.count(name) == 1), None),
-    )
+    fault = ""
+    label = next((name for name in others if _kind(features, name) == "ClassLabel" and others.count(name) == 1), None)
     try:
         label = label or find_column(others, LABEL_COLUMNS)
     except EntryError as error:

@@ -12,6 +12,9 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.
 _NETWORK = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT}
 _SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY")
 
+# How a job's message says that it waits until an outage is over.
+WAITING = "waiting for "
+
 
 def outage_of(problem: BaseException | None) -> str | None:
     """What is away or full, in words for people, and how it was noticed; None for a fault of the job's own."""

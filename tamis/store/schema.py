@@ -319,6 +319,11 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
+    @property
+    def stands(self) -> bool:
+        """Whether it was neither revoked nor has expired."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now())
+
 
 class AuditLine(Base):
     """A request that changed something, or was to, and how it was answered: append-only."""

@@ -9,11 +9,9 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from tamis.batches.flags import Indices
-from tamis.encoders.spec import EncoderSpec
 from trainer.flags import Flags
 from trainer.frameworks.learner import Learner
-from trainer.processes import ALONE, Processes
-from trainer.recipe import Recipe, no_pairs
+from trainer.recipe import no_pairs
 
 
 class Alone(Learner):
@@ -22,18 +20,9 @@ class Alone(Learner):
     The head is of two parts, "projection" and "predictor". Raises InputError for flags.
     """
 
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        recipe: Recipe,
-        device: torch.device,
-        total: int,
-        flags: Flags | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
+    def _begin(self, flags: Flags | None) -> None:
         if flags is not None:
-            raise no_pairs(recipe.method, "the manifest's flags")
-        super().__init__(spec, recipe, device, total, None, processes)
+            raise no_pairs(self._recipe.method, "the manifest's flags")
 
     @abstractmethod
     def _targets(self, views: list[torch.Tensor], projections: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -10,26 +10,15 @@ import torch
 from torch import nn
 
 from tamis.batches.flags import Indices
-from tamis.encoders.spec import EncoderSpec
 from trainer.flags import Flags
 from trainer.frameworks.alone import Alone, layer
-from trainer.processes import ALONE, Processes
-from trainer.recipe import Recipe
 
 
 class BYOL(Alone):
     """A view's target is its projection by a network that follows the one which learns (section 3.1)."""
 
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        recipe: Recipe,
-        device: torch.device,
-        total: int,
-        flags: Flags | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__(spec, recipe, device, total, flags, processes)
+    def _begin(self, flags: Flags | None) -> None:
+        super()._begin(flags)
         self._target = deepcopy(self._followed()).requires_grad_(False)
 
     def _projection_head(self, dimension: int) -> nn.Module:

@@ -50,6 +50,12 @@ class Learner(ABC):
             self._head = self._projection_head(self.encoder.dimension).to(device).train()
         self._optimiser = _optimiser([*self.encoder.parameters(), *self._head.parameters()], recipe)
         self._averaged = processes.averaging(_Learning(self.encoder, self._head, self._loss))
+        self._begin(flags)
+
+    @abstractmethod
+    def _begin(self, flags: Flags | None) -> None:
+        """What the framework has beside the encoder and the head, which are there. Raises InputError for flags that it
+        cannot use."""
 
     @abstractmethod
     def _projection_head(self, dimension: int) -> nn.Module:

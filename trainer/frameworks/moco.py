@@ -9,12 +9,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from tamis.batches.flags import Indices
-from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE
 from trainer.flags import Flags, between
 from trainer.frameworks.learner import Learner
-from trainer.processes import ALONE, Processes
-from trainer.recipe import Recipe
 
 # Images whose statistics a batch normalisation sees together, as on one of MoCo's eight GPUs.
 GROUP = 32
@@ -47,16 +44,8 @@ class Queue:
 class MoCo(Learner):
     """A query's negatives are the keys of earlier batches, by an encoder that follows the one which learns."""
 
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        recipe: Recipe,
-        device: torch.device,
-        total: int,
-        flags: Flags | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__(spec, recipe, device, total, flags, processes)
+    def _begin(self, flags: Flags | None) -> None:
+        recipe, device = self._recipe, self._device
         self._flagged = None if flags is None else between(flags, device)
         self._contrast = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
         self._keyed = deepcopy(nn.ModuleList([self.encoder, self._head])).requires_grad_(False)

@@ -6,29 +6,18 @@ import torch
 from torch import nn
 
 from tamis.batches.flags import Indices
-from tamis.encoders.spec import EncoderSpec
 from tamis.losses import InfoNCE, Spectral
 from trainer.flags import Flags
 from trainer.forgetting import known
 from trainer.frameworks.learner import Learner
-from trainer.processes import ALONE, Processes
-from trainer.recipe import Recipe
 
 
 class SimCLR(Learner):
     """A view's negatives are all views of the other samples of its batch."""
 
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        recipe: Recipe,
-        device: torch.device,
-        total: int,
-        flags: Flags | None = None,
-        processes: Processes = ALONE,
-    ) -> None:
-        super().__init__(spec, recipe, device, total, flags, processes)
-        self._flagged = None if flags is None else flags.on(device)
+    def _begin(self, flags: Flags | None) -> None:
+        recipe = self._recipe
+        self._flagged = None if flags is None else flags.on(self._device)
         infonce = InfoNCE(recipe.temperature, recipe.prior, recipe.hardness)
         self._contrast = infonce if recipe.loss == "infonce" else Spectral()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tamis.store.catalog import Catalog, advance
-from tamis.store.outages import outage_of
+from tamis.store.outages import WAITING, outage_of
 from tamis.store.schema import JOBS
 
 log = logging.getLogger("tamis.worker")
@@ -37,7 +37,7 @@ def wait_out(catalog: Catalog, row_id: str, function: Callable[[], R]) -> R:
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             if tries == 0 or pause == PAUSES[-1]:
                 log.warning("%s waits for %s", row_id, cause)
-            _tell(catalog, row_id, f"waiting for {cause}")
+            _tell(catalog, row_id, f"{WAITING}{cause}")
             time.sleep(pause)
             tries += 1
 

@@ -90,8 +90,8 @@ function header(path, size, type) {
   put(octal(size < 8 ** 11 ? size : 0, 11), 124);
   put(octal(0, 11), 136);
   put(" ".repeat(8), 148);
-  put(`${type}`, 156);
-  put("ustar\0" + "00", 257);
+  put(type, 156);
+  put("ustar\x0000", 257);
   put(`${octal(block.reduce((sum, byte) => sum + byte), 6)}\0`, 148);
   return block;
 }
