@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 DENSITY, WAYS = 5, 8
 # Where a class has more samples than this, more neighbours are looked at, and fewer where it has less: what is a peak
 # among ten thousand need not be a class. docs/detection.md has what came of other values.
-A_CLASS, GROWTH, FEWEST_TIMES, MOST_TIMES = 170, 0.75, 0.5, 6.0
+A_CLASS, GROWTH, FEWEST_TIMES, MOST_TIMES = 150, 0.75, 0.5, 16.0
 # By how many standard errors of a density's logarithm a peak must stand out; and, for the interval, others beside it.
 SIGNIFICANCE, LESS, MORE = 5.25, 4.75, 5.75
 # Of the usual distance to a neighbour: what is nearer is a copy, and a crowd of copies no class.
@@ -43,13 +43,16 @@ def density_peaks(points: npt.NDArray[np.float32], number: int | None = None) ->
     kept, distances, neighbours = _without_copies(points)
     if len(kept) <= WAYS:
         return Peaks(kept[:1], 1, 1)
-    found = _peaks(distances, neighbours, 1.0, number)
-    if number is None and len(found.places) > 1:
+    if number is not None:
+        return Peaks(kept[_peaks(distances, neighbours, 1.0, number).places], number, number)
+    # How many neighbours are looked at follows from how many peaks there are, and these from it: until a number comes
+    # again. Begun with fewer neighbours than more, for few coarse peaks may agree with as coarse a look.
+    distances, neighbours = nearest(points[kept], min(round(WAYS * MOST_TIMES), len(kept) - 1))
+    found, seen = _peaks(distances, neighbours, 1.0), set[int]()
+    while len(found.places) not in seen:
+        seen.add(len(found.places))
         times = (len(kept) / (A_CLASS * len(found.places))) ** GROWTH
-        times = min(max(times, FEWEST_TIMES), MOST_TIMES)
-        if times > 1:
-            distances, neighbours = nearest(points[kept], min(round(WAYS * times), len(kept) - 1))
-        found = _peaks(distances, neighbours, times)
+        found = _peaks(distances, neighbours, min(max(times, FEWEST_TIMES), MOST_TIMES))
     return found._replace(places=kept[found.places])
 
 
@@ -72,7 +75,7 @@ def _peaks(distances: npt.NDArray[np.float32], neighbours: Indices, times: float
     count = len(distances)
     density, ways = (min(max(2, round(number * times)), count - 1) for number in (DENSITY, WAYS))
     logarithm = _log_density(distances[:, :density].astype(np.float64))
-    links = np.repeat(np.arange(count), ways), neighbours[:, :ways].ravel()
+    links = np.repeat(np.arange(count, dtype=np.int32), ways), neighbours[:, :ways].ravel().astype(np.int32)
     graph = coo_matrix((np.ones(count * ways, np.int8), links), shape=(count, count))
     linked = (graph.tocsr() + graph.T.tocsr()).tocsr()
     order = np.argsort(-logarithm, kind="stable")

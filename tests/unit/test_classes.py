@@ -104,6 +104,7 @@ def test_no_cluster_is_empty_where_samples_crowd_at_one_place() -> None:
 
 def test_what_faiss_is_told_of_the_processor_no_other_library_is(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     kmeans(points, 3, 0)
     assert "OPENBLAS_CORETYPE" not in os.environ
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
