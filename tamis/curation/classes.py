@@ -66,7 +66,7 @@ def estimate_classes(
         centres = space.components(rows, sought(PEAKS_SAMPLE, classes).places).numpy()
         return ClassEstimate(classes, _cluster(rows, space, classes, centres, seed), {})
     peaks = sought(PEAKS_SAMPLE)
-    if PEAKS_SAMPLE < min(count, A_CLASS * len(peaks.places)):
+    if min(count, A_CLASS * len(peaks.places)) > PEAKS_SAMPLE:
         peaks = sought(MORE_PEAKS)
     number = min(len(peaks.places), MAX_CLASSES)
     centres = space.components(rows, peaks.places[:number]).numpy()
