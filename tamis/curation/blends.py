@@ -1,9 +1,9 @@
-"""How difficult a sample is: how much nearer it is to blends of two unlike samples than to samples.
+"""How difficult a sample is: how far it is from other samples, and how likely it is a blend of two unlike ones.
 
 A difficult example lies between classes (Zhang et al., section 3), and so does the mean of two samples of different
 classes. Blends can be made at will and without labels, so they show where in the embedding space a sample lies if it is
-difficult. What has no sample near it has nothing to be told apart by either, so that isolation counts too.
-docs/detection.md compares the score with others.
+such a mixture. What has no sample near it has nothing to be told apart by either. docs/detection.md compares the score
+with others.
 """
 
 from collections.abc import Callable
@@ -13,23 +13,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import isotonic_regression
 from torch.nn.functional import normalize
 
 from tamis.curation.space import Whitened, sampled
 from tamis.errors import InputError
+from tamis.scan.highest import half_squares
 from tamis.scan.rows import MIN_SAMPLES, Embeddings, Rows
 
 if TYPE_CHECKING:
     from tamis.encoders.inference import Embedder
 
 Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
-# Samples that every sample is compared with, and blends of each kind. Of twice as many random pairs only the half that
-# is less alike counts: what is between two samples of one class is of that class.
-REFERENCE, BLENDS = 4096, 2048
+# Samples that every sample is compared with, all while they are no more than ALL, and blends of each kind. Of twice as
+# many random pairs only the half that is less alike counts: what is between two samples of one class is of that class.
+ALL, REFERENCE, BLENDS = 16_384, 4096, 2048
 PARENTS = 2 * BLENDS
-# Of the reference the nearest hundredth is looked at, of the blends a hundredth of each kind; but no fewer than five.
-NEAREST, FEWEST = 0.01, 5
+# Of the reference the nearest hundredth is looked at, a fiftieth without whitening, and a hundredth of the blends; but
+# no fewer than five.
+NEAREST, NEAREST_PLAIN, FEWEST = 0.01, 0.02, 5
+# What the distances and the probability of a blend weigh, and the share of blends that is as likely as not none at all.
+# Measured: docs/detection.md.
+FROM_NEAREST, FROM_OTHERS, A_BLEND, DOUBT = 0.2, 0.5, 0.5, 0.04
+# Samples by which the probability is told; and those that are compared at once.
+SAMPLE, PART = 65_536, 1024
 WHITENING = 0.5
 # Makes differences of cosines, mostly within 0.3 of zero, fill the scale from 0 to 1.
 SHARPNESS = 10.0
@@ -83,48 +92,85 @@ def blend_images(
 
 
 def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.NDArray[np.float32]:
-    """(N,) float32 within 0 to 1, higher is more difficult. O(N), for each sample is compared with REFERENCE samples
-    and BLENDS blends of each kind.
+    """(N,) float32 within 0 to 1, higher is more difficult. O(N): each sample is compared with a reference, which is
+    all samples or REFERENCE of them, and with BLENDS blends of each kind.
 
-    Samples are ordered by the mean similarity to the nearest blends, less the mean of that to the nearest sample and
-    that to the nearest hundredth of them, less the latter's cosine similarity in the embeddings as they are. The values
-    are on a logistic scale, above 0.5 for as many samples as are nearer to blends than to the nearest hundredth.
-
-    Blends are midpoints of two embeddings and, where given, images that were blended and then embedded. Similarities
-    are cosines of half-whitened components (see `tamis.curation.space`).
+    Samples are ordered by how far they are from others: a fifth of the cosine distance to the nearest one and half of
+    that to the nearest fiftieth, the latter without whitening; and, where images were blended and then embedded, by
+    half the probability that a sample is such a blend (see `_probability`). The values are on a logistic scale, above
+    0.5 for as many samples as are nearer to blends, of images and of embeddings, than to the nearest hundredth of the
+    reference. Cosines are of half-whitened components (see `tamis.curation.space`).
 
     Raises InputError when the blends' embeddings have another dimension, are zero or not finite, or name rows that
     there are not.
     """
     random = np.random.default_rng((seed, 2))
     space = Whitened(rows, WHITENING, seed)
-    chosen = sampled(len(rows), REFERENCE, random)
+    chosen = sampled(len(rows), len(rows) if len(rows) <= ALL else REFERENCE, random)
     components = space.components(rows, chosen)
     reference, plain = normalize(components), space.plain(components)
+    halves = half_squares(plain)
     first, second = _pairs(len(chosen), min(PARENTS, 2 * len(chosen)), random)
     used = _unlike(reference[first], reference[second])
-    pool = normalize(reference[first[used]] + reference[second[used]])
+    midpoints, images = normalize(reference[first[used]] + reference[second[used]]), reference[:0]
     if blends is not None:
         _check(blends, rows)
         used = _unlike(space(rows, blends.first), space(rows, blends.second))
-        pool = torch.cat([pool, space(Rows(blends.embeddings), used)])
+        images, parents = space(Rows(blends.embeddings), used), np.stack([blends.first[used], blends.second[used]], 1)
+    few, many = (min(max(FEWEST, round(part * len(chosen))), len(chosen) - 1) for part in (NEAREST, NEAREST_PLAIN))
     of_blends = max(FEWEST, round(NEAREST * min(BLENDS, len(chosen))))
-    of_samples = min(max(FEWEST, round(NEAREST * len(chosen))), len(chosen) - 1)
-    order, nearer = torch.empty(len(rows)), torch.empty(len(rows))
-    for part in rows.blocks():
+    order, nearer, likeness = (torch.empty(len(rows)) for _ in range(3))
+    for start in range(0, len(rows), PART):
+        part = slice(start, min(start + PART, len(rows)))
         components = space.components(rows, part)
-        block = normalize(components)
-        similar = block @ reference.T
-        itself = np.flatnonzero((part.start <= chosen) & (chosen < part.stop))
-        similar[chosen[itself] - part.start, itself] = -torch.inf
-        nearest = similar.topk(of_samples)
-        mean = nearest.values.mean(1)
-        apart = (space.plain(components)[:, None, :] - plain[nearest.indices]).square().sum(2)
-        nearer[part] = _mean_of_highest(block @ pool.T, of_blends) - mean
-        order[part] = nearer[part] - (nearest.values[:, 0] - mean) / 2 + apart.mean(1) / 2
+        block, itself = normalize(components), np.arange(part.start, part.stop)[:, None]
+        nearest = _leave_out(block @ reference.T, chosen, itself).topk(few).values
+        own = space.plain(components)
+        plainly = _highest(_leave_out(own @ plain.T - halves, chosen, itself), many)
+        order[part] = FROM_OTHERS * (half_squares(own) - plainly.mean(1)) - FROM_NEAREST * nearest[:, 0]
+        to_images, to_midpoints = (_highest(block @ made.T, of_blends) for made in (images, midpoints))
+        likeness[part] = to_images.mean(1) - nearest.mean(1)
+        nearer[part] = _highest(torch.cat([to_images, to_midpoints], 1), of_blends).mean(1) - nearest.mean(1)
+    if blends is not None:
+        among = _highest(_leave_out(images @ reference.T, chosen, parents), few).mean(1)
+        alike = images @ images.T
+        alike[(parents[:, None, :, None] == parents[None, :, None, :]).any((2, 3))] = -torch.inf
+        themselves = (_highest(alike, of_blends).mean(1) - among).numpy()
+        likely = _probability(likeness.numpy(), themselves[np.isfinite(themselves)], random)
+        order += A_BLEND * torch.from_numpy(likely)
     last = max(0, int((nearer > 0).sum()) - 1)
     shift = nearer.sort(descending=True).values[last] - order.sort(descending=True).values[last]
     return torch.sigmoid(SHARPNESS * (order + shift)).numpy()
+
+
+def _probability(likeness: Floats, own: Floats, random: np.random.Generator) -> Floats:
+    """(N,) float32, that a sample is a blend, by how much nearer it is to blends than to samples; own: (B,) the same of
+    the blends themselves, whose parents and other children are left out.
+
+    The share of blends among the samples is twice that of samples above the blends' median. How much denser blends lie
+    than samples at a likeness is told by isotonic regression. Few above the median may lie there by chance, so the
+    whole is less where the share is small.
+    """
+    share = min(1.0, 2 * float((likeness > np.median(own)).mean())) if len(own) >= FEWEST else 0.0
+    if share == 0:
+        return np.zeros(len(likeness), np.float32)
+    some = likeness[sampled(len(likeness), SAMPLE, random)]
+    values, blends = np.concatenate([some, own]), np.repeat([0.0, 1.0], [len(some), len(own)])
+    weights = np.where(blends, share / len(own), 1 / len(some))
+    order = np.argsort(values, kind="stable")
+    part = isotonic_regression(blends[order], weights=weights[order]).x
+    part = np.interp(likeness, values[order], part)
+    denser = np.minimum(part / np.maximum(1 - part, np.finfo(np.float32).tiny), 1)
+    probability: Floats = (share / (share + DOUBT) * denser).astype(np.float32)
+    return probability
+
+
+def _leave_out(values: torch.Tensor, chosen: Indices, numbers: Indices) -> torch.Tensor:
+    """The (n, m) values, of the chosen, (m,) ascending, without those of each row's own numbers, (n, k)."""
+    places = np.searchsorted(chosen, numbers).clip(max=len(chosen) - 1)
+    row, column = np.nonzero(chosen[places] == numbers)
+    values[row, places[row, column]] = -torch.inf
+    return values
 
 
 def _pairs(count: int, number: int, random: np.random.Generator) -> tuple[Indices, Indices]:
@@ -151,5 +197,5 @@ def _check(blends: Blends, rows: Rows) -> None:
         raise InputError(f"A blend names a row outside 0 to {len(rows) - 1}.", "Number the rows from 0.")
 
 
-def _mean_of_highest(similar: torch.Tensor, count: int) -> torch.Tensor:
-    return similar.topk(min(count, similar.shape[1]), sorted=False).values.mean(1)
+def _highest(similar: torch.Tensor, count: int) -> torch.Tensor:
+    return similar.topk(min(count, similar.shape[1]), sorted=False).values

@@ -81,18 +81,35 @@ def test_it_equals_the_plain_version(embeddings: npt.NDArray[np.float32], blends
     used = less_alike(one, other)
     midpoints = points[one[used]] + points[other[used]]
     midpoints /= np.linalg.norm(midpoints, axis=1, keepdims=True)
-    made = project(blends.embeddings[less_alike(blends.first, blends.second)])  # type: ignore[index, arg-type]  # NumPy here
+    used = less_alike(blends.first, blends.second)
+    made = project(blends.embeddings[used])  # type: ignore[index, arg-type]  # NumPy here
     similar = points @ points.T
     np.fill_diagonal(similar, -2)
     count = round(0.01 * len(points))
-    nearest = np.argsort(-similar, 1)[:, :count]
-    highest = np.take_along_axis(similar, nearest, 1)
+    highest = -np.sort(-similar, 1)[:, :count]
     nearer = np.sort(points @ np.r_[midpoints, made].T, 1)[:, -count:].mean(1) - highest.mean(1)
-    order = nearer - (highest[:, 0] - highest.mean(1)) / 2 - np.einsum("id,ijd->ij", unit, unit[nearest]).mean(1)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -2)
+    far = 1 - np.sort(cosines, 1)[:, -2 * count :].mean(1)
+    score = blend_score(Rows(embeddings))
+    logit = np.log(score / (1 - score.astype(np.float64))) / 10
+    isolation = far / 2 - highest[:, 0] / 5
+    np.testing.assert_allclose(logit - logit.mean(), isolation - isolation.mean(), atol=1e-4)
     score = blend_score(Rows(embeddings), blends)
     assert (score >= 0.5).mean() == pytest.approx((nearer > 0).mean(), abs=1 / len(score))
     logit = np.log(score / (1 - score.astype(np.float64))) / 10
-    np.testing.assert_allclose(logit - logit.mean(), order - order.mean(), atol=1e-4)
+    probability = 2 * (logit - isolation)
+    probability -= probability.min()
+    assert probability[difficult()].mean() > 0.5 > 0.1 > probability[~difficult()].mean()
+    likeness = np.sort(points @ made.T, 1)[:, -count:].mean(1) - highest.mean(1)
+    assert (np.diff(probability[np.argsort(likeness)]) > -1e-4).all()
+    own, parents = np.empty(len(made)), np.stack([blends.first[used], blends.second[used]], 1)
+    for place, both in enumerate(parents):
+        strangers = ~np.isin(parents, both).any(1)
+        samples = np.delete(points, both, 0) @ made[place]
+        own[place] = np.sort(made[strangers] @ made[place])[-count:].mean() - np.sort(samples)[-count:].mean()
+    share = 2 * (likeness > np.median(own)).mean()
+    assert probability.max() == pytest.approx(share / (share + 0.04), abs=0.01)
 
 
 def test_as_many_are_above_one_half_as_are_nearer_to_blends_and_none_of_well_parted_classes() -> None:
