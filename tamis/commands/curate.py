@@ -45,7 +45,7 @@ def curate(
     check_out(out, source)
     from worker.cache import default_folder
 
-    plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out}."
+    plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out.absolute()}."
     kept = f"What was finished is kept in {cache or default_folder()}: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_quicker(encoding)) as step:
         check_gpu(device)

@@ -14,7 +14,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple, Self
 
 from tamis.errors import InputError, TamisError
-from tamis.ingest.images import AS_IT_IS, PILLOW, ImageFacts, Thumbnails, inspect, serves_as_it_is
+from tamis.images import AS_IT_IS, PILLOW, ImageFacts, Thumbnails, inspect, serves_as_it_is
 from tamis.sources import RawSample, Refused
 
 # What a process takes at a time: of small images so many that handing them over costs little.

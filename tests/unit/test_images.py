@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tamis import images
 from tamis.errors import InputError
-from tamis.ingest import images
+from tamis.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
 from tamis.ingest.checking import checked
-from tamis.ingest.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
 from tamis.sources import RawSample
 from tamis.sources.pixels import picture
 

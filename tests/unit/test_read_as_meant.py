@@ -34,7 +34,7 @@ from PIL import Image
 
 from tamis.client.packing import pack
 from tamis.errors import InputError
-from tamis.ingest.images import decode, inspect
+from tamis.images import decode, inspect
 from tamis.sources import RawSample, Refused, Source, open_source
 
 
