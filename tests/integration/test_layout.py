@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "tamis.exports": {"tamis.ingest", "tamis.sources"},
     "tamis.report": {"tamis.curation", "tamis.ingest", "tamis.manifest", "tamis.scan"},
     "tamis.torch": {"tamis.batches", "tamis.ingest", "tamis.manifest"},
-    "tamis.client": {"tamis.manifest"},
+    "tamis.client": {"tamis.manifest", "tamis.sources"},
     "migrations": set(),
     "trainer": {"tamis.batches", "tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.sources"},
     "worker.cache": set(),

@@ -215,6 +215,20 @@ def csv_table(rows: list[tuple[str, str]], column: str, quoted: bool) -> bytes:
     return tables(rows, column)["metadata.csv"]
 
 
+def test_a_name_that_a_json_object_has_twice_is_told() -> None:
+    first = '{"file_name": "0.png", "note": 1, "note": 2, "label": "cat"}'
+    twice = '{"file_name": "1.png", "label": "cat", "label": "dog"}'
+    pictures = {"0.png": png(0), "1.png": png(1)}
+    source = upload(zip_bytes({**pictures, "metadata.jsonl": f"{first}\n{twice}\n".encode()}))
+    assert labels_of(source) == {"0.png": None, "1.png": None}
+    told = "line 2: its columns 'label' and 'label' may both be meant: keep one of them"
+    assert refused(source) == {"metadata.jsonl": told}
+    assert labels_of(upload(zip_bytes({**pictures, "metadata.jsonl": first.encode()})))["0.png"] == "cat"
+    shard = upload(tar_bytes({"0.png": png(0), "0.json": twice.encode()}))
+    assert labels_of(shard) == {"0.png": None}
+    assert "may both be meant" in refused(shard)["0.json"]
+
+
 def jsonl_table(rows: list[tuple[str, str]], column: str, nested: bool) -> bytes:
     lines = ({"file_name": name, column: [said] if nested else said} for name, said in rows)
     return "\n".join(map(json.dumps, lines)).encode()
