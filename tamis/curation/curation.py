@@ -37,6 +37,7 @@ from tamis.progress import Progress
 from tamis.scan.histogram import Histogram
 from tamis.scan.pairs import PairScan, scan_all
 from tamis.scan.rows import Embeddings, Rows
+from tamis.shown import facts
 
 FORMAT = 4
 LISTED = ("a", "b", "similarity")
@@ -214,6 +215,19 @@ class Curation:
             "pairs_listed": len(self._difficult.a),
             "pairs_recall": self._difficult.recall,
         }
+
+    def _repr_html_(self) -> str:
+        cut, graph = self.thresholds, self.graph
+        return facts(
+            f"Curation of {len(self.cluster):,} samples",
+            {
+                "classes": self.classes,
+                "band": f"similarity {cut.sim_low:.4f} to {cut.sim_high:.4f}, {self.counted_pairs:,} pairs",
+                "difficult pairs listed": f"{len(self._difficult.a):,}",
+                "difficult samples": f"{graph.n_d:,}",
+                "read with care": graph.warning,
+            },
+        )
 
     def files(self) -> dict[str, bytes]:
         """Everything as named files, to be read back by `curation_from_files`. Equal curations give equal bytes."""

@@ -135,7 +135,7 @@ def _jsonl(content: bytes) -> Iterator[_Row]:
             row: Any = json.loads(line, object_pairs_hook=Fields)
         except (ValueError, RecursionError) as error:
             raise EntryError(f"line {number} of it is no JSON") from error
-        if not isinstance(row, dict):
+        if not isinstance(row, Fields):
             raise EntryError(f"line {number} of it is no JSON object")
         try:
             file, label = _columns(row.names)

@@ -23,7 +23,7 @@ HALL = {
         "printable",
         "progress",
         "losses",
-        "theory",
+        *("shown", "theory"),
     )
 }
 # What a room may import beside itself and the hall.
