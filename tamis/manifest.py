@@ -184,6 +184,12 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     return sink.getvalue()
 
 
+def array_of(content: bytes) -> npt.NDArray[Any]:
+    """The array whose `npy_bytes` these are."""
+    array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
 def _features(file: Path, samples: int) -> npt.NDArray[np.float16]:
     try:
         features: npt.NDArray[np.float16] = np.load(file, allow_pickle=False)
