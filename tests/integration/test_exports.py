@@ -8,14 +8,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from harness import Server
+from layouts import png
 from samples import digit_embeddings, digit_files, write_folder, write_tar
+from torchvision.datasets import ImageFolder
 
 from tamis.commands.cli import main
 from tamis.errors import InputError
-from tamis.exports import exported
+from tamis.exports import COLUMNS, exported, write_export
 from tamis.manifest import read_manifest
 
 COUNT = 60
@@ -91,6 +94,28 @@ def test_fiftyones_form_is_as_its_importer_reads_it(manifest: Path, tmp_path: Pa
         row = wanted[sha256(files[name])]
         assert described["classes"][told["label"]] == row["label"]
         assert told["attributes"]["sample_id"] == row["sample_id"]
+
+
+def test_folders_of_labels_are_classes(manifest: Path, tmp_path: Path) -> None:
+    found = ImageFolder(str(export(manifest, "lightly", tmp_path / "out")))
+    wanted = kept(manifest)
+    assert {sha256(Path(path)): found.classes[label] for path, label in found.samples} == {
+        key: row["label"] for key, row in wanted.items()
+    }
+
+
+@pytest.mark.parametrize("label", ["a/b", "..", ".hidden", "\0", "é b", "x" * 1000, "%2F", None])
+def test_no_label_leads_out_of_the_folder(label: str | None, tmp_path: Path) -> None:
+    content = png()
+    row = dict.fromkeys(COLUMNS) | {"sample_id": "0.png", "sha256": hashlib.sha256(content).hexdigest(), "label": label}
+    samples = pa.Table.from_pylist([row | {"keep": True, "uri": ""}]).cast(
+        pa.schema([(name, pa.bool_() if name == "keep" else pa.string()) for name in (*COLUMNS, "keep", "uri")])
+    )
+    write_export(exported(samples, "lightly", find=lambda names: iter([(0, content)])), tmp_path / "out")
+    (file,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert not file.parent.name.startswith(".")
+    assert (file.parent == tmp_path / "out") == (label is None)
 
 
 def test_lists_lead_to_the_images(manifest: Path, photos: Path, tmp_path: Path) -> None:
