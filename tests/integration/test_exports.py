@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,37 @@ def test_fiftyones_form_is_as_its_importer_reads_it(manifest: Path, tmp_path: Pa
         row = wanted[sha256(files[name])]
         assert described["classes"][told["label"]] == row["label"]
         assert told["attributes"]["sample_id"] == row["sample_id"]
+
+
+IMPORTED = """
+import json, sys
+from fiftyone.utils.data.importers import FiftyOneImageClassificationDatasetImporter
+
+with FiftyOneImageClassificationDatasetImporter(dataset_dir=sys.argv[1]) as importer:
+    print(json.dumps([(path, said.label, said["sample_id"]) for path, _, said in importer]))
+"""
+
+
+@pytest.fixture(scope="module")
+def with_fiftyone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment of its own: what FiftyOne needs is not to be beside what Tamis does."""
+    folder = tmp_path_factory.mktemp("fiftyone") / "venv"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    done = subprocess.run([python, "-m", "pip", "install", "--quiet", "fiftyone"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"FiftyOne cannot be installed here: {done.stderr[-200:]}")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fiftyones_own_importer_reads_it(manifest: Path, with_fiftyone: Path, tmp_path: Path) -> None:
+    out = export(manifest, "fiftyone", tmp_path / "out")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    told = subprocess.run([with_fiftyone, "-c", IMPORTED, out], check=True, capture_output=True, env=environment)
+    found = {sha256(Path(path)): (label, sample_id) for path, label, sample_id in json.loads(told.stdout)}
+    assert found == {key: (row["label"], row["sample_id"]) for key, row in kept(manifest).items()}
 
 
 def test_folders_of_labels_are_classes(manifest: Path, tmp_path: Path) -> None:
