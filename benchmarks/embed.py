@@ -19,7 +19,7 @@ from tamis.encoders.encoder import Encoder, build_encoder
 from tamis.encoders.inference import Embedder
 from tamis.encoders.networks import library_spec
 from tamis.encoders.spec import EncoderSpec
-from tamis.ingest.images import decode
+from tamis.images import decode
 
 # A round takes as long with torchvision's ResNet-18 and so many times the images.
 LIGHTER = 4

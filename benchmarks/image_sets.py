@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 from tamis.commands.demo import FASHION_MNIST
 from tamis.encoders.spec import EncoderSpec
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.sources import RawSample, open_source
 
 Pixels = npt.NDArray[np.uint8]

@@ -22,7 +22,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import in_fresh_process, machine, resident_bytes, seconds, started_bytes
-from tamis.ingest.images import THUMBNAIL_SIZES
+from tamis.images import THUMBNAIL_SIZES
 from tamis.ingest.shards import ingest
 from tamis.sources import RawSample, open_source
 

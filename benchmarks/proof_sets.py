@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.image_sets import LATIN, emoji_files, glyph, typefaces
-from tamis.ingest.images import decode
+from tamis.images import decode
 
 # What belongs together, the label, and the image.
 Member = tuple[str, str, Image.Image]

@@ -137,21 +137,27 @@ def scope_needed(method: str, path: str) -> Scope:
 def refuse_other_sites(request: Request) -> None:
     """Refuses state changes sent by a page of another site, which a browser would send even to a loopback address.
 
-    A page of this site is one of the host that was asked for. A proxy before a server with keys may tell that host by
-    X-Forwarded-Host, which no page of another site can send along: the browser would ask this server first.
+    A page of this site is one of the host that was asked for. Behind a proxy that changes it, the browser says so by
+    Sec-Fetch-Site, which no page can set, or the proxy by X-Forwarded-Host, which no page of another site can send
+    along: the browser would ask this server first.
     """
-    origin = request.headers.get("origin")
-    if request.method in READING or origin is None:
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    if request.method in READING or origin is None or site == "same-origin":
         return
-    own = [request.headers.get("host", "")]
-    if request.app.state.require_key:
-        own.append(request.headers.get("x-forwarded-host", "").partition(",")[0].strip())
-    if origin.partition("://")[2] not in filter(None, own):
+    asked = request.headers.get("host", "")
+    told = request.headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    if origin.partition("://")[2] in filter(None, (asked, told)):
+        return
+    if site is not None:
         raise HTTPException(
-            HTTPStatus.FORBIDDEN,
-            f"Requests from pages of {origin} are refused. Open this server's dashboard. If you did, a proxy changes "
-            "the Host header: have it keep the browser's, in nginx by `proxy_set_header Host $http_host;`.",
+            HTTPStatus.FORBIDDEN, f"Requests from pages of {origin} are refused. Open this server's dashboard."
         )
+    raise HTTPException(
+        HTTPStatus.BAD_REQUEST,
+        f"A page of {origin} asks the host {asked}, which is another: refused, as it may be another site. If it is "
+        "this server's dashboard, a proxy changes the Host header: have it keep the browser's, in nginx by "
+        "`proxy_set_header Host $http_host;`.",
+    )
 
 
 class LoopbackHosts:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from service.keys import Scope
 from tamis.curation.asked import STRATEGY, Duplicates, Score, Strategy, check_curation
 from tamis.encoders.names import MAX_SIZE, MAX_VIEWS, MIN_SIZE, Architecture, encoder_forms
-from tamis.ingest.images import THUMBNAIL_SIZES
+from tamis.images import THUMBNAIL_SIZES
 
 # What a column of either database holds.
 MAX_INTEGER = 2**63 - 1

@@ -10,9 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from typing import TextIO
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,6 +25,7 @@ log = logging.getLogger("tamis.service")
 
 RESTART_SECONDS = (1, 2, 5, 10, 30)
 HEALTHY_SECONDS = 60
+LOCK_SECONDS = 0.5
 
 
 def serve(
@@ -43,15 +42,14 @@ def serve(
         os.environ["TAMIS_DATA"] = str(settings.data)
         uvicorn.run("service.main:development_app", factory=True, host=host, port=port, reload=True)
         return
-    with _locked(settings.data, f"{host}:{port}") if with_worker else nullcontext():
-        app = create_app(settings, require_key=keys or not is_loopback(host))
-        _serve(app, settings, host, port, Supervisor(settings) if with_worker else None)
+    _serve(create_app(settings, require_key=keys or not is_loopback(host)), settings, host, port, with_worker)
 
 
-def _serve(app: FastAPI, settings: Settings, host: str, port: int, supervisor: "Supervisor | None") -> None:
+def _serve(app: FastAPI, settings: Settings, host: str, port: int, with_worker: bool) -> None:
     listener = _listen(host, port)
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}"
     server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5), app.state)
+    supervisor = Supervisor(settings, address) if with_worker else None
     if supervisor is not None:
         supervisor.start()
     log.info("Tamis serves %s, data in %s", address, settings.data.resolve())
@@ -60,24 +58,6 @@ def _serve(app: FastAPI, settings: Settings, host: str, port: int, supervisor: "
     finally:
         if supervisor is not None:
             supervisor.stop()
-
-
-@contextmanager
-def _locked(data: Path, address: str) -> Iterator[None]:
-    """Keeps a second server from starting a worker of the same id: each would take the other's jobs over, for ever."""
-    with (data / "serve.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise SettingsError(
-                f"Another `tamis serve` works in {data.resolve()}: {file.read()}.",
-                "Stop it, or start this one with --no-worker or another --data.",
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, at {address}")
-        file.flush()
-        yield
 
 
 def development_app() -> object:
@@ -113,10 +93,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class Supervisor(threading.Thread):
-    """Keeps one worker process alive. It has a fixed id, so a restarted one resumes what the dead one held."""
+    """Keeps one worker process alive. It has a fixed id, so a restarted one resumes what the dead one held.
 
-    def __init__(self, settings: Settings) -> None:
+    Two of one id would take each other's jobs over, for ever: of the servers of a folder only one has a worker, which
+    does the jobs of all, and another begins one as soon as that server has ended.
+    """
+
+    def __init__(self, settings: Settings, address: str) -> None:
         super().__init__(name="supervisor", daemon=True)
+        self._data = settings.data.resolve()
+        self._name = f"process {os.getpid()} on {socket.gethostname()}, at {address}"
         worker_id = settings.worker_id or f"{socket.gethostname()}-serve"
         self._command = [
             sys.executable,
@@ -127,6 +113,33 @@ class Supervisor(threading.Thread):
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
+        with (self._data / "serve.lock").open("a+") as lock:
+            self._take(lock)
+            self._keep_alive()
+
+    def _take(self, lock: TextIO) -> None:
+        """Waits until no other server of the folder has it, or this one is to end."""
+        told = False
+        while not self._stopped.is_set():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    lock.seek(0)
+                    log.warning(
+                        "Another `tamis serve` works in %s: %s. Its worker does the jobs of this server too, "
+                        "which starts one once that has ended",
+                        *(self._data, lock.read()),
+                    )
+                told = True
+                self._stopped.wait(LOCK_SECONDS)
+            else:
+                lock.truncate(0)
+                lock.write(self._name)
+                lock.flush()
+                return
+
+    def _keep_alive(self) -> None:
         failures = 0
         while not self._stopped.is_set():
             started = time.monotonic()

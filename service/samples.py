@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from service.backend import Backend
 from service.cursors import read_cursor, write_cursor
 from tamis.errors import ConflictError, NotFoundError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.ingest.shards import images_in
 from tamis.store.schema import Dataset, Shard
 
@@ -27,7 +27,7 @@ THUMBNAIL = (
     "SELECT shard, thumbnail_{side}_offset AS offset, thumbnail_{side}_length AS length "
     f"FROM {SOURCE} WHERE file_row_number = $number"
 )
-# What tamis.ingest.images leaves among the thumbnails.
+# What tamis.images leaves among the thumbnails.
 MEDIA_TYPES = {b"RIFF": "image/webp", b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
 IMAGE = f"SELECT shard, row, sha256 FROM {SOURCE} WHERE file_row_number = $number"
 SUMMARY = (

@@ -23,6 +23,7 @@ from tamis.version import __version__
 
 if TYPE_CHECKING:
     from tamis import losses, theory, torch
+    from tamis.client.awaited import AsyncClient
     from tamis.client.client import Client
     from tamis.curation.blends import Blends, draw_parents
     from tamis.curation.curation import Curation, curate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # Name to the module that defines it; None where the name is a module itself.
 _LAZY: dict[str, str | None] = {
+    "AsyncClient": "tamis.client.awaited",
     "Blends": "tamis.curation.blends",
     "Client": "tamis.client.client",
     "Curation": "tamis.curation.curation",
@@ -48,6 +50,7 @@ _LAZY: dict[str, str | None] = {
 }
 
 __all__ = [
+    "AsyncClient",
     "AuthenticationError",
     "Blends",
     "CancelledError",

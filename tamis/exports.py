@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ from tamis.ingest.linked import file_of
 from tamis.ingest.located import Find, complain, finder
 from tamis.sources.names import image_suffix
 
-Form: TypeAlias = Literal["hf", "webdataset", "fiftyone", "csv", "jsonl"]
+Form: TypeAlias = Literal["hf", "webdataset", "fiftyone", "lightly", "csv", "jsonl"]
 # Those of one file, which name the images and do not hold them.
 LISTS = {"csv": "samples.csv", "jsonl": "samples.jsonl"}
 
@@ -51,7 +52,8 @@ def exported(
 
     hf: images beside a metadata.parquet, which `load_dataset("imagefolder", data_dir=...)` reads. webdataset: shards
     of images with a .json each, and with a .cls, a number in classes.txt, where there are labels. fiftyone: a
-    FiftyOneImageClassificationDataset. csv, jsonl: a list with the place of each image.
+    FiftyOneImageClassificationDataset. lightly: a folder a label, which LightlyStudio makes tags of, and torchvision's
+    ImageFolder classes. csv, jsonl: a list with the place of each image.
     samples: of a manifest. images: what the manifest was made of, where its URIs do not lead to the images. find: who
     has them instead.
     link: whether an image that is a file on this machine is that file, in forms of a file an image.
@@ -66,7 +68,7 @@ def exported(
     hint = "Ingest the data set again."
     if find is None:
         find, hint = finder(kept["uri"].to_pylist(), images)
-    write = {"hf": _hf, "webdataset": _webdataset, "fiftyone": _fiftyone}[form]
+    write = {"hf": _hf, "webdataset": _webdataset, "fiftyone": _fiftyone, "lightly": _lightly}[form]
     yield from write(kept, _checked(kept, find, hint, link and form != "webdataset"))
 
 
@@ -167,6 +169,20 @@ def _fiftyone(kept: pa.Table, images: Iterable[_Image]) -> Iterator[File]:
         labels[name.removesuffix(image.suffix)] = {"label": target, "attributes": about}
         yield File(f"data/{name}", image.content)
     yield File("labels.json", json.dumps({"classes": list(classes), "labels": labels}).encode())
+
+
+def _lightly(kept: pa.Table, images: Iterable[_Image]) -> Iterator[File]:
+    labels = kept["label"].to_pylist()
+    for image in images:
+        label = labels[image.row]
+        yield File(f"{'' if label is None else _folder(label)}{image.key}{image.suffix}", image.content)
+
+
+def _folder(label: str) -> str:
+    """One of that name, of which no letter leads elsewhere, hides it or is too much for a disk."""
+    name = "".join(letter if letter.isalnum() else quote(letter, safe=" ") for letter in label)
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    return f"{name.encode()[:200].decode(errors='ignore')}/"
 
 
 def _classes(kept: pa.Table) -> Mapping[str, int]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis.errors import InputError
+from tamis.shown import facts
 from tamis.version import __version__
 
 FORMAT_VERSION = 2
@@ -101,6 +102,22 @@ class Manifest:
         hashes = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in tables.items()}
         return {**tables, DESCRIPTION: _json({**provenance, "tables": hashes}, indent=2)}
 
+    def _repr_html_(self) -> str:
+        counts, told = self.description.get("counts", {}), self.description
+        band = told.get("band")
+        return facts(
+            f"Manifest of {counts.get('kept', 0):,} of {self.samples.num_rows:,} samples",
+            {
+                "strategy": told.get("strategy"),
+                "dropped as difficult": f"{counts['dropped_difficult']:,}" if "dropped_difficult" in counts else None,
+                "dropped as duplicates": f"{counts['dropped_duplicate']:,}" if "dropped_duplicate" in counts else None,
+                "difficult pairs listed": f"{self.pairs.num_rows:,}",
+                "pairs in the band": band and f"margin {band['margin']:g}, temperature times {band['temperature']:g}",
+                "classes": told.get("classes"),
+                "encoder": told.get("encoder"),
+            },
+        )
+
 
 def read_manifest(directory: str | Path) -> Manifest:
     """Reads and checks a manifest folder. Raises InputError when a file is missing, altered or of another format."""
@@ -165,6 +182,12 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
     return sink.getvalue()
+
+
+def array_of(content: bytes) -> npt.NDArray[Any]:
+    """The array whose `npy_bytes` these are."""
+    array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
 
 
 def _features(file: Path, samples: int) -> npt.NDArray[np.float16]:

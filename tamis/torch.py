@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from tamis.batches.flags import Curated, InBatch, Listed, curated_flags
 from tamis.batches.passes import drawable, one_pass
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.ingest.linked import file_of
 from tamis.ingest.located import complain, finder
 from tamis.losses import PerPair

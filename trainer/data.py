@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tamis.arrays import mapped
 from tamis.encoders.spec import to_pixels
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.ingest.located import Find, complain, finder
 from tamis.ingest.shards import read_shard
 from tamis.manifest import Manifest, usable

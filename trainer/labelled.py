@@ -16,7 +16,7 @@ from tamis.encoders.encoder import Encoder
 from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.progress import Progress, ignored
 from tamis.sources import Refused, open_source
 from trainer.probe import MIN_PER_LABEL, Labelled

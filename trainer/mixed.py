@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.manifest import Manifest
 from tamis.sources import Refused, open_source
 from trainer.arms import Arm

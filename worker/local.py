@@ -80,7 +80,7 @@ def curate_source(
     kept = open_cache(cache)
     place = Place(kept.objects, kept.scratch, allow_torchscript=allow_torchscript)
     run = _Run(place, kept, request, _Stages(step))
-    with room_in(kept.folder, "--cache"):
+    with room_in(kept.folder, f"--cache, such as {out.absolute()}.cache beside the manifest"):
         dataset = run.ingested(source)
         if not force and _description_in(out).get("dataset", dataset.fingerprint) != dataset.fingerprint:
             raise _in_the_way(out)

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from tamis.client.following import JobProgress, told_in_a_line
 from tamis.client.packing import Packed, pack, unpack
 from tamis.client.tus import PART, creation_headers, send_parts
 from tamis.errors import (
@@ -25,8 +26,6 @@ from tamis.errors import (
 )
 from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES
 from tamis.progress import Progress
-
-JobProgress = Callable[[dict[str, Any]], None]
 
 ATTEMPTS = 5
 CHUNK = 1 << 20
@@ -95,7 +94,7 @@ class Client:
     def _unfinished(self, packed: Packed, name: str, sha256: str) -> dict[str, Any] | None:
         """The upload of the same bytes under the same name that was begun before."""
         wanted = (name, packed.name, packed.size, sha256)
-        for upload in self._all("/uploads"):
+        for upload in self.items("/uploads"):
             if (upload["dataset_name"], upload["name"], upload["size"], upload["sha256"]) == wanted:
                 return upload
         return None
@@ -158,35 +157,35 @@ class Client:
 
     def encoders(self) -> list[dict[str, Any]]:
         """Those that were sent, the latest first."""
-        return list(self._all("/encoders"))
+        return list(self.items("/encoders"))
 
     def datasets(self) -> list[dict[str, Any]]:
-        return list(self._all("/datasets"))
+        return list(self.items("/datasets"))
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Deletes a data set of which no curation has a result."""
-        _answer(self._retried(lambda: self._http.delete(f"/api/v1/datasets/{dataset_id}")))
+        self.request("DELETE", f"/datasets/{dataset_id}")
 
     def quarantine(self, dataset_id: str) -> Iterator[dict[str, Any]]:
         """The files that were left out, each with name and reason, page after page."""
-        return self._all(f"/datasets/{dataset_id}/quarantine", limit=500)
+        return self.items(f"/datasets/{dataset_id}/quarantine", limit=500)
 
     def dataset(self, dataset_id: str) -> dict[str, Any]:
         return self._get(f"/datasets/{dataset_id}")
 
     def curations(self) -> list[dict[str, Any]]:
-        return list(self._all("/curations"))
+        return list(self.items("/curations"))
 
-    def curate(self, dataset: str, *, idempotency_key: str | None = None, **parameters: Any) -> dict[str, Any]:
+    def curate(self, /, dataset: str, *, idempotency_key: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Asks for a curation (see POST /curations for the parameters); returns it queued."""
         return self._create("/curations", {"dataset": dataset, **parameters}, idempotency_key)
 
     def curation(self, curation_id: str) -> dict[str, Any]:
         return self._get(f"/curations/{curation_id}")
 
-    def pairs(self, curation: str, sort: str = "-difficulty", **filters: Any) -> Iterator[dict[str, Any]]:
+    def pairs(self, /, curation: str, sort: str = "-difficulty", **filters: Any) -> Iterator[dict[str, Any]]:
         """The difficult pairs, page after page; sort: -difficulty, -similarity or similarity, - the highest first."""
-        return self._all(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
+        return self.items(f"/curations/{curation}/pairs", sort=sort, limit=500, **filters)
 
     def make_manifest(
         self, curation: str, strategy: str | None = None, fraction: str | float = "auto", duplicates: str = "keep"
@@ -237,65 +236,81 @@ class Client:
 
     def image(self, dataset: str, sample: int) -> bytes:
         """A sample's image file; as a PNG where browsers do not show its format."""
-        path = f"/api/v1/datasets/{dataset}/samples/{sample}/image"
-        answer = self._retried(lambda: self._http.get(path))
-        if answer.is_error:
-            _answer(answer)
-        return answer.content
+        return self.content(f"/datasets/{dataset}/samples/{sample}/image")
 
     def manifests(self) -> list[dict[str, Any]]:
-        return list(self._all("/manifests"))
+        return list(self.items("/manifests"))
 
     def trainings(self) -> list[dict[str, Any]]:
-        return list(self._all("/trainings"))
+        return list(self.items("/trainings"))
 
     def training(self, training_id: str) -> dict[str, Any]:
         return self._get(f"/trainings/{training_id}")
 
     def jobs(self) -> list[dict[str, Any]]:
         """What runs or waits, and the latest that ended."""
-        return list(self._all("/jobs"))
+        return list(self.items("/jobs"))
 
     def cancel(self, job: str) -> dict[str, Any]:
         """Cancels the curation or training at an address such as `/curations/ID`; returns it."""
         _answer(self._http.post(f"/api/v1/jobs/{job.rpartition('/')[2]}/cancel"))
         return self._get(job)
 
-    def train(self, manifest: str, **parameters: Any) -> dict[str, Any]:
+    def train(self, /, manifest: str, **parameters: Any) -> dict[str, Any]:
         """Asks for a training on a manifest; returns it queued."""
         return self._create("/trainings", {"manifest": manifest, **parameters})
 
-    def experiment(self, curation: str, **parameters: Any) -> dict[str, Any]:
+    def experiment(self, /, curation: str, **parameters: Any) -> dict[str, Any]:
         """Asks for an experiment on a curation, such as with arms and seeds; returns it queued."""
         return self._create("/trainings", {"curation": curation, **parameters})
 
-    def wait(self, job: str, progress: JobProgress | None = None, timeout: float | None = None) -> dict[str, Any]:
+    def wait(
+        self, job: str, progress: JobProgress | bool | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:
         """Waits until the job at an address such as `/curations/ID` has ended; returns it.
 
-        progress: called with the job each time it changed. Raises TamisError with the cause when it failed or was
-        cancelled, and TimeoutError after `timeout` seconds.
+        progress: called with the job each time it changed; True tells of it in one line, on a terminal as in a
+        notebook. Raises TamisError with the cause when it failed or was cancelled, and TimeoutError after `timeout`
+        seconds.
         """
+        for row, pause in self.looks(job, progress, timeout):
+            if pause is None:
+                return row
+            time.sleep(pause)
+        raise AssertionError("the last look has no pause")
+
+    def looks(
+        self, job: str, progress: JobProgress | bool | None = None, timeout: float | None = None
+    ) -> Iterator[tuple[dict[str, Any], float | None]]:
+        """What `wait` sees: the job, and the seconds until the next look; None once it has succeeded."""
+        told = told_in_a_line() if progress is True else progress or None
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, seen = 0.1, None
         while True:
             row = self._get(job)
-            if progress is not None and (row["state"], row["progress"]) != seen:
+            if told is not None and (row["state"], row["progress"]) != seen:
                 seen = row["state"], row["progress"]
-                progress(row)
+                told(row)
             if row["state"] in ENDED:
                 break
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"{job} is still {row['state']} after {timeout} s")
-            time.sleep(pause)
+            yield row, pause
             pause = min(pause * 1.2, 1.0)
         if row["state"] != "succeeded":
             raise TamisError(f"{job} {row['state']}: {row['error'] or 'no cause given'}")
-        return row
+        yield row, None
 
-    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
-        return _answer(self._retried(lambda: self._http.get(f"/api/v1{path}", params=parameters)))
+    def request(self, /, method: str, path: str, body: Any = None, **parameters: Any) -> dict[str, Any]:
+        """What any route of the API answers, as `request("GET", "/curations/ID/pairs", limit=1)`.
 
-    def _all(self, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        path: without /api/v1. body: sent as JSON. {} where the answer is empty. `items` is for lists, `content` for
+        what is no JSON.
+        """
+        return self._asked(method, path, body, parameters)
+
+    def items(self, /, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """All items of a list, page after page, as `items("/datasets/ID/samples")`."""
         cursor: str | None = None
         while True:
             page = self._get(path, **parameters, **({"cursor": cursor} if cursor else {}))
@@ -304,9 +319,25 @@ class Client:
             if cursor is None:
                 return
 
+    def content(self, /, path: str, **parameters: Any) -> bytes:
+        """The bytes of a picture or file, as `content("/datasets/ID/samples/0/thumbnail")`."""
+        answer = self._retried(lambda: self._http.get(f"/api/v1{path}", params=parameters))
+        if answer.is_error:
+            _answer(answer)
+        return answer.content
+
+    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        return self.request("GET", path, **parameters)
+
     def _create(self, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-        headers = {"idempotency-key": key or uuid.uuid4().hex}
-        return _answer(self._retried(lambda: self._http.post(f"/api/v1{path}", json=body, headers=headers)))
+        return self._asked("POST", path, body, {}, key)
+
+    def _asked(
+        self, method: str, path: str, body: Any, parameters: dict[str, Any], key: str | None = None
+    ) -> dict[str, Any]:
+        headers = {"idempotency-key": key or uuid.uuid4().hex} if method == "POST" else {}
+        told: dict[str, Any] = {"params": parameters, "headers": headers} | ({} if body is None else {"json": body})
+        return _answer(self._retried(lambda: self._http.request(method, f"/api/v1{path}", **told)))
 
     def _fetch(self, path: str, file: Path) -> httpx.Response:
         with self._http.stream("GET", f"/api/v1{path}") as response, file.open("wb") as target:

@@ -3,7 +3,9 @@
 A command's module is imported when that command is asked for, and what is heavy inside its functions.
 """
 
+import platform
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, UnusedCliTokensError
@@ -13,6 +15,7 @@ from tamis.errors import InputError
 from tamis.version import __version__
 
 HELP = {"--help", "-h"}
+RUNS_ON = ("torch", "torchvision", "numpy", "pyarrow", "faiss-cpu", "faiss-gpu")
 ELSE = Group("Else", sort_key=4)
 COMMANDS = {
     Group("Without a server", sort_key=1): {
@@ -49,11 +52,25 @@ COMMANDS = {
     },
 }
 
+
+def told_version() -> str:
+    """Of Tamis, and of what it runs on, a line each, which a report of a fault needs; nothing of that is loaded."""
+    there = (f"{name} {found}" for name in RUNS_ON if (found := _installed(name)) is not None)
+    return "\n".join([f"tamis {__version__}", f"Python {platform.python_version()}", *there, platform.platform()])
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 app = App(
     name="tamis",
     help="Finds the difficult examples of an image data set.",
     help_format="plaintext",
-    version=f"tamis {__version__}",
+    version=told_version,
     version_flags=["--version"],
     exit_on_error=False,
     print_error=False,

@@ -1,20 +1,19 @@
 """`tamis curate`: from images to a manifest in this process."""
 
 from dataclasses import asdict
-from typing import Annotated
 
 from tamis.commands.options import (
     Cache,
     Device,
     Difficulty,
     Encoding,
+    Force,
     Out,
     Quiet,
     Result,
     Seed,
     Source,
     Treatment,
-    flag,
 )
 from tamis.commands.ready import check_gpu, check_out, check_source
 from tamis.commands.stage import Quicker
@@ -36,7 +35,7 @@ def curate(
     seed: Seed = 0,
     device: Device = "auto",
     cache: Cache = None,
-    force: Annotated[bool, flag("Replace a manifest that is there.")] = False,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> Result:
     for part in (encoding, difficulty, treatment):
@@ -45,7 +44,7 @@ def curate(
     check_out(out, source)
     from worker.cache import default_folder
 
-    plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out}."
+    plan = f"Curating {source}: {_embedding(encoding)}, compare all pairs, write the manifest to {out.absolute()}."
     kept = f"What was finished is kept in {cache or default_folder()}: typed again, it goes on from there."
     with steps(plan, quiet=quiet, kept=kept, quicker=_quicker(encoding)) as step:
         check_gpu(device)

@@ -17,11 +17,12 @@ def export(
     /,
     *,
     form: Annotated[
-        Literal["hf", "webdataset", "fiftyone", "csv", "jsonl"],
+        Literal["hf", "webdataset", "fiftyone", "lightly", "csv", "jsonl"],
         Parameter(
             name="--format",
             help="hf: images beside metadata.parquet. webdataset: tar shards. fiftyone: its image classification "
-            "data set. csv, jsonl: a list, without the images.",
+            "data set. lightly: a folder a label, for LightlyStudio and ImageFolder. csv, jsonl: a list, without the "
+            "images.",
             group=WHAT,
         ),
     ],

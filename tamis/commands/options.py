@@ -62,6 +62,7 @@ Test = Annotated[
     Parameter(help="Labelled images that no encoder sees, for the probe.", metavar="SOURCE", group=WHAT),
 ]
 Seed = Annotated[int, Parameter(help="Of all chance.", metavar="S", validator=number(0, MAX_SEED), group=RUNNING)]
+Force = Annotated[bool, flag("Replace a manifest that is there.")]
 Quiet = Annotated[bool, flag("No progress on standard error.")]
 Device = Annotated[
     str,

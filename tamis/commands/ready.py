@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tamis.errors import InputError
+from tamis.errors import ConflictError, InputError
 
 
 def check_source(source: str) -> None:
@@ -21,6 +21,13 @@ def check_out(out: Path, source: str | None = None) -> None:
         raise InputError(f"{out} cannot be made: {there} is no folder.", "Choose another one with -o.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{out} cannot be written: {there} belongs to others.", "Choose another folder with -o.")
+
+
+def check_manifest_out(out: Path, force: bool, source: str | None = None) -> None:
+    """As `check_out`; raises ConflictError for a folder that holds a manifest, unless that may be replaced."""
+    check_out(out, source)
+    if not force and (out / "manifest.json").exists():
+        raise ConflictError(f"{out} holds a manifest.", "Choose another folder with -o, or replace it with --force.")
 
 
 def check_gpu(device: str) -> None:

@@ -11,6 +11,7 @@ from tamis.commands.options import (
     SOURCES,
     Difficulty,
     Encoding,
+    Force,
     Out,
     Quiet,
     Result,
@@ -21,7 +22,7 @@ from tamis.commands.options import (
     Treatment,
     flag,
 )
-from tamis.commands.ready import check_out, check_source
+from tamis.commands.ready import check_manifest_out, check_source
 from tamis.commands.terminal import Step, following, steps
 from tamis.encoders.names import parse_encoder
 from tamis.errors import InputError
@@ -44,6 +45,7 @@ def upload(
     follow_links: Annotated[bool, flag("Send also what links of the folder name outside of it.", WHAT)] = False,
     curate: Annotated[bool, flag("Curate it too, as the settings below say, and wait for the result.", WHAT)] = False,
     out: Folder = None,
+    force: Force = False,
     encoding: Encoding = Encoding(),
     difficulty: Difficulty = Difficulty(),
     treatment: Treatment = Treatment(),
@@ -62,7 +64,7 @@ def upload(
     treatment.judge()
     check_source(source)
     if out is not None:
-        check_out(out, source)
+        check_manifest_out(out, force, source)
     with server.client() as client:
         kept = "What has arrived there is kept: typed again, it goes on from there."
         with steps(f"Sending {source} to {server.server}.", quiet=quiet, kept=kept) as step:
@@ -89,12 +91,13 @@ def manifest(
     /,
     *,
     out: Out,
+    force: Force = False,
     treatment: Treatment = Treatment(),
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
     treatment.judge()
-    check_out(out)
+    check_manifest_out(out, force)
     plan = f"Fetching the manifest of {id} from {server.server} into {out}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
         found = _fetched(client, id, out, treatment, step)

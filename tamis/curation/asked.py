@@ -44,7 +44,7 @@ def check_selection(
         raise InputError(f"There is no strategy {strategy!r}.", f"Use one of {', '.join(STRATEGIES)}.")
     if fraction != "auto" and not 0 <= fraction < 1:
         raise InputError(f"fraction is {fraction}.", "Use a share from 0 to below 1, or auto.")
-    if fraction != "auto" and strategy not in REMOVING:
+    if fraction not in ("auto", 0) and strategy not in REMOVING:
         raise InputError(
             f"The strategy {strategy} removes nothing, so fraction {fraction} says nothing.",
             f"Choose the strategy {' or '.join(REMOVING)}, or no fraction.",

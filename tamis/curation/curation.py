@@ -1,6 +1,5 @@
 """Curation: from embeddings to the difficult examples, and from them to a manifest."""
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -32,11 +31,12 @@ from tamis.curation.pairs import DifficultPairs, difficult_pairs
 from tamis.curation.plan import Plan, make_plan
 from tamis.curation.selection import Band, SampleTable, make_manifest, treatment_of
 from tamis.errors import InputError
-from tamis.manifest import Manifest, npy_bytes
+from tamis.manifest import Manifest, array_of, npy_bytes
 from tamis.progress import Progress
 from tamis.scan.histogram import Histogram
 from tamis.scan.pairs import PairScan, scan_all
 from tamis.scan.rows import Embeddings, Rows
+from tamis.shown import facts
 
 FORMAT = 4
 LISTED = ("a", "b", "similarity")
@@ -215,6 +215,15 @@ class Curation:
             "pairs_recall": self._difficult.recall,
         }
 
+    def _repr_html_(self) -> str:
+        cut, graph = self.thresholds, self.graph
+        told = {
+            "classes": self.classes,
+            "band": f"similarity {cut.sim_low:.4f} to {cut.sim_high:.4f}, {self.counted_pairs:,} pairs",
+            "difficult": f"{graph.n_d:,} samples, {len(self._difficult.a):,} pairs listed",
+        }
+        return facts(f"Curation of {len(self.cluster):,} samples", told | {"read with care": graph.warning})
+
     def files(self) -> dict[str, bytes]:
         """Everything as named files, to be read back by `curation_from_files`. Equal curations give equal bytes."""
         state = {
@@ -369,12 +378,12 @@ def curation_from_files(files: Mapping[str, bytes]) -> Curation:
             **{name: difficult[name].to_numpy() for name in (*LISTED, "difficulty")}, recall=state["pairs_recall"]
         ),
         ListedPairs(*(listed[name].to_numpy() for name in LISTED)),
-        _array(files["blend_score.npy"]),
-        _array(files["below.npy"]),
-        _array(files["profile_edges.npy"]),
-        PairSample(_array(files["graph_rows.npy"]), _array(files["graph_similarity.npy"])),
-        _array(files["features.npy"]),
-        _array(files["near.npy"]) if "near.npy" in files else None,
+        array_of(files["blend_score.npy"]),
+        array_of(files["below.npy"]),
+        array_of(files["profile_edges.npy"]),
+        PairSample(array_of(files["graph_rows.npy"]), array_of(files["graph_similarity.npy"])),
+        array_of(files["features.npy"]),
+        array_of(files["near.npy"]) if "near.npy" in files else None,
         state.get("method"),
     )
 
@@ -388,8 +397,3 @@ def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
-
-
-def _array(content: bytes) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return array

@@ -19,7 +19,7 @@ from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import Encoder
 from tamis.encoders.program import Program
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.progress import Progress
 
 Features: TypeAlias = npt.NDArray[np.float32]

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -11,10 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import NamedTuple, Self
 
 from tamis.errors import InputError, TamisError
-from tamis.ingest.images import AS_IT_IS, PILLOW, ImageFacts, Thumbnails, inspect, serves_as_it_is
+from tamis.images import AS_IT_IS, PILLOW, ImageFacts, Thumbnails, inspect, serves_as_it_is
 from tamis.sources import RawSample, Refused
 
 # What a process takes at a time: of small images so many that handing them over costs little.
@@ -192,8 +194,12 @@ def _batches(source: Iterable[RawSample | Refused]) -> Iterator[_Batch]:
 
 def _begin() -> None:
     """Of each process: an interrupt is for the parent to answer, and when the parent is killed, nothing remains. What
-    Pillow warns of is no text for the parent's screen: what matters of it is a reason to refuse the file."""
+    Pillow, or a library below it such as libtiff, warns of is no text for the parent's screen: what matters of it is a
+    reason to refuse the file."""
     warnings.filterwarnings("ignore", module=PILLOW)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What is loaded stays: to look through it for garbage would take a tenth of the time.
     gc.freeze()

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis.errors import InputError
+from tamis.images import THUMBNAIL_SIZES
 from tamis.ingest.checking import Checked, CheckedImage, checked
-from tamis.ingest.images import THUMBNAIL_SIZES
 from tamis.ingest.linked import LINKED_SCHEMA, followed, is_linked, linked
 from tamis.progress import Progress
 from tamis.sources import Refused, Source

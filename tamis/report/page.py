@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.ingest.located import Find, finder
 from tamis.manifest import Manifest
 from tamis.report.findings import advice, findings

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.errors import InputError
+from tamis.shown import facts
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Histogram:
     @property
     def total(self) -> int:
         return int(self.counts.sum())
+
+    def _repr_html_(self) -> str:
+        counted = "all" if self.exact else f"a sample of them, shares within {self.error:.2g}"
+        marks = {f"{share:.0%} are at or above": f"{self.quantile(share):.4f}" for share in (0.01, 0.1, 0.5)}
+        return facts(f"Similarities of {self.total:,} pairs", {"counted": counted, **marks})
 
     def share_above(self, similarity: float) -> float:
         """Share of pairs at or above `similarity`: exact at an edge, linear between two."""

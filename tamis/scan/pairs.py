@@ -20,6 +20,7 @@ from tamis.progress import Progress
 from tamis.scan.histogram import Histogram, exact_edges
 from tamis.scan.rows import Embeddings, Rows, as_rows
 from tamis.scan.task import Method, Task
+from tamis.shown import facts
 
 # Up to so many samples float32 is fast enough, and its histogram is exact at every edge.
 FLOAT32_LIMIT = 8192
@@ -48,6 +49,11 @@ class PairScan:
     histogram: Histogram
     profile: npt.NDArray[Any]
     profile_edges: npt.NDArray[np.float64]
+
+    def _repr_html_(self) -> str:
+        count, k = self.indices.shape
+        found = {"partners found": f"{int((self.indices >= 0).sum()):,}, at most {k} a sample"}
+        return facts(f"Scan of {count:,} samples", found) + self.histogram._repr_html_()
 
 
 def pair_scan(

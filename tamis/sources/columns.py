@@ -46,6 +46,14 @@ def values_of(column: pa.Array) -> list[Any]:
     return list(column.to_pylist())
 
 
+class Fields(dict[str, Any]):
+    """A JSON object, of its pairs of name and value; `names` has one twice that is there twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.names = tuple(name for name, _ in pairs)
+
+
 class Tally:
     """What is wrong with rows of a table: each fault is told once, with how many rows have it and the first of them."""
 

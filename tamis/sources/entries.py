@@ -11,7 +11,6 @@ from typing import BinaryIO, NamedTuple, Protocol
 TWICE = "the name occurs twice; the first was kept"
 MAX_ENTRY_BYTES = 256 * 2**20
 MAX_ENTRIES = 50_000_000
-MAX_PIXELS = 2**26
 # An image hardly compresses at all; what shrinks two hundredfold was made to fill memory or time.
 MAX_RATIO = 200
 MAX_UNSUSPECTED_BYTES = 16 * 2**20

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from tamis.errors import InputError
 from tamis.sources.entries import Entry, EntryError
 
+OUTSIDE = "a link to outside the folder"
 # Of one file or folder alone; other errors are of the disk or the network, and no reason to go on without a file.
 _OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
 _PASSED = os.O_DIRECTORY | os.O_NOFOLLOW | getattr(os, "O_PATH", os.O_RDONLY)
@@ -157,7 +158,7 @@ def _target(root: Path, path: Path, follow: bool) -> tuple[Path, str]:
         except (OSError, RuntimeError):
             return path, "a link that leads nowhere"
         if not follow and not path.is_relative_to(root):
-            return path, "a link to outside the folder"
+            return path, OUTSIDE
         if path.is_dir():
             inside = path.is_relative_to(root)
             return path, f"a link to a folder{'; its files are read where they are' if inside else ' around this one'}"

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tamis.sources.entries import MAX_ENTRIES, MAX_PIXELS, Entry, EntryError, Format, Picture, Refused
+from tamis.images import MAX_PIXELS
+from tamis.sources.entries import MAX_ENTRIES, Entry, EntryError, Format, Picture, Refused
 from tamis.sources.gunzip import unzipped
 from tamis.sources.pixels import picture
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tamis.sources.columns import UNFIT, Tally, find_column, values_of
+from tamis.sources.columns import UNFIT, Fields, Tally, find_column, values_of
 from tamis.sources.entries import EntryError, Refused
 from tamis.sources.labels import LABEL_COLUMNS, Said, label_text
 from tamis.sources.names import beside, clean, last_part, shown
@@ -132,12 +132,15 @@ def _jsonl(content: bytes) -> Iterator[_Row]:
         if not line.strip():
             continue
         try:
-            row: Any = json.loads(line)
+            row: Any = json.loads(line, object_pairs_hook=Fields)
         except (ValueError, RecursionError) as error:
             raise EntryError(f"line {number} of it is no JSON") from error
-        if not isinstance(row, dict):
+        if not isinstance(row, Fields):
             raise EntryError(f"line {number} of it is no JSON object")
-        file, label = _columns(tuple(row))
+        try:
+            file, label = _columns(row.names)
+        except EntryError as error:
+            raise EntryError(f"line {number}: {error}") from error
         yield _Row(number, row[file], None if label is None else row[label], label is not None)
 
 

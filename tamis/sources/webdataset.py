@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-from tamis.sources.columns import find_column
+from tamis.sources.columns import Fields, find_column
 from tamis.sources.entries import MAX_ENTRY_BYTES, Entry, EntryError, RawSample, Refused
 from tamis.sources.labels import LABEL_COLUMNS, label_text
 from tamis.sources.names import is_image
@@ -78,11 +78,11 @@ def _label(extension: str, content: bytes) -> str | None:
         text = content.decode("utf-8-sig").strip()
         if extension != "json":
             return label_text(text.partition("\n")[0])
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=Fields)
     except (ValueError, RecursionError) as error:
         raise EntryError("its label cannot be read; its image is kept without it") from error
-    if isinstance(value, dict):
-        column = find_column(tuple(value), LABEL_COLUMNS)
+    if isinstance(value, Fields):
+        column = find_column(value.names, LABEL_COLUMNS)
         value = None if column is None else value[column]
     try:
         return label_text(value)

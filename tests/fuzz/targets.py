@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seeds import IMAGES, PICKLES, SHARDS, SOURCES
 
 from tamis.errors import InputError
-from tamis.ingest.images import decode, inspect
+from tamis.images import decode, inspect
 from tamis.ingest.shards import ingest, read_shard
 from tamis.sources import Refused, open_source
 from tamis.sources.entries import EntryError

@@ -236,7 +236,7 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
     done = forked.run(*CURATE, *OWN, "--cache", tmp_path / "small", first=limited)
     assert done.returncode == 1
     assert f"There is no room for what is to be written to {tmp_path / 'small'}: File too large" in done.stderr
-    assert "--cache" in done.stderr
+    assert "with --cache, such as /" in done.stderr
 
 
 def test_a_setting_of_no_device_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

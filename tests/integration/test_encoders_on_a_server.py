@@ -22,7 +22,7 @@ from tamis.encoders.encoder import Encoder, build_encoder, encoder_bytes, finger
 from tamis.encoders.files import load_encoder
 from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec
-from tamis.ingest.images import decode
+from tamis.images import decode
 from worker.local import curate_source
 
 COUNT = 20

@@ -2,20 +2,26 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import venv
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from harness import Server
+from layouts import png
 from samples import digit_embeddings, digit_files, write_folder, write_tar
+from torchvision.datasets import ImageFolder
 
 from tamis.commands.cli import main
 from tamis.errors import InputError
-from tamis.exports import exported
+from tamis.exports import COLUMNS, exported, write_export
 from tamis.manifest import read_manifest
 
 COUNT = 60
@@ -91,6 +97,59 @@ def test_fiftyones_form_is_as_its_importer_reads_it(manifest: Path, tmp_path: Pa
         row = wanted[sha256(files[name])]
         assert described["classes"][told["label"]] == row["label"]
         assert told["attributes"]["sample_id"] == row["sample_id"]
+
+
+IMPORTED = """
+import json, sys
+from fiftyone.utils.data.importers import FiftyOneImageClassificationDatasetImporter
+
+with FiftyOneImageClassificationDatasetImporter(dataset_dir=sys.argv[1]) as importer:
+    print(json.dumps([(path, said.label, said["sample_id"]) for path, _, said in importer]))
+"""
+
+
+@pytest.fixture(scope="module")
+def with_fiftyone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment of its own: what FiftyOne needs is not to be beside what Tamis does."""
+    folder = tmp_path_factory.mktemp("fiftyone") / "venv"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    done = subprocess.run([python, "-m", "pip", "install", "--quiet", "fiftyone"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"FiftyOne cannot be installed here: {done.stderr[-200:]}")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fiftyones_own_importer_reads_it(manifest: Path, with_fiftyone: Path, tmp_path: Path) -> None:
+    out = export(manifest, "fiftyone", tmp_path / "out")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    told = subprocess.run([with_fiftyone, "-c", IMPORTED, out], check=True, capture_output=True, env=environment)
+    found = {sha256(Path(path)): (label, sample_id) for path, label, sample_id in json.loads(told.stdout)}
+    assert found == {key: (row["label"], row["sample_id"]) for key, row in kept(manifest).items()}
+
+
+def test_folders_of_labels_are_classes(manifest: Path, tmp_path: Path) -> None:
+    found = ImageFolder(str(export(manifest, "lightly", tmp_path / "out")))
+    wanted = kept(manifest)
+    assert {sha256(Path(path)): found.classes[label] for path, label in found.samples} == {
+        key: row["label"] for key, row in wanted.items()
+    }
+
+
+@pytest.mark.parametrize("label", ["a/b", "..", ".hidden", "\0", "é b", "x" * 1000, "%2F", None])
+def test_no_label_leads_out_of_the_folder(label: str | None, tmp_path: Path) -> None:
+    content = png()
+    row = dict.fromkeys(COLUMNS) | {"sample_id": "0.png", "sha256": hashlib.sha256(content).hexdigest(), "label": label}
+    samples = pa.Table.from_pylist([row | {"keep": True, "uri": ""}]).cast(
+        pa.schema([(name, pa.bool_() if name == "keep" else pa.string()) for name in (*COLUMNS, "keep", "uri")])
+    )
+    write_export(exported(samples, "lightly", find=lambda names: iter([(0, content)])), tmp_path / "out")
+    (file,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert not file.parent.name.startswith(".")
+    assert (file.parent == tmp_path / "out") == (label is None)
 
 
 def test_lists_lead_to_the_images(manifest: Path, photos: Path, tmp_path: Path) -> None:

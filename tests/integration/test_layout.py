@@ -13,7 +13,18 @@ PACKAGES = ("tamis", "service", "worker", "trainer", "migrations")
 SPLIT = ("tamis", "worker")
 HALL = {
     f"tamis.{name}"
-    for name in ("arrays", "errors", "version", "device", "checkpoint", "printable", "progress", "losses", "theory")
+    for name in (
+        "arrays",
+        "errors",
+        "version",
+        "device",
+        "checkpoint",
+        "images",
+        "printable",
+        "progress",
+        "losses",
+        *("shown", "theory"),
+    )
 }
 # What a room may import beside itself and the hall.
 ARROWS: dict[str, set[str]] = {
@@ -26,11 +37,11 @@ ARROWS: dict[str, set[str]] = {
     "tamis.store": {"tamis.settings", "migrations"},
     "tamis.sources": {"tamis.store", "tamis.settings"},
     "tamis.ingest": {"tamis.sources"},
-    "tamis.encoders": {"tamis.ingest"},
+    "tamis.encoders": set(),
     "tamis.exports": {"tamis.ingest", "tamis.sources"},
     "tamis.report": {"tamis.curation", "tamis.ingest", "tamis.manifest", "tamis.scan"},
     "tamis.torch": {"tamis.batches", "tamis.ingest", "tamis.manifest"},
-    "tamis.client": {"tamis.manifest"},
+    "tamis.client": {"tamis.manifest", "tamis.sources"},
     "migrations": set(),
     "trainer": {"tamis.batches", "tamis.encoders", "tamis.ingest", "tamis.manifest", "tamis.sources"},
     "worker.cache": set(),

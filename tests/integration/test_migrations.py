@@ -1,11 +1,16 @@
 """Migrations: up and down on both databases, in step with the models, safe when many start at once."""
 
 import multiprocessing
+from datetime import datetime
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
+import migrations
 from migrations import downgrade, upgrade
 from tamis.store.catalog import make_engine
 from tamis.store.schema import Base
@@ -69,6 +74,49 @@ def test_curves_outlive_the_change_of_their_trainings(database_url: str) -> None
         move(engine, "head" if move is upgrade else "0034")
         with engine.connect() as connection:
             assert connection.exec_driver_sql("SELECT training_id, step FROM metrics").all() == [("t", 10)]
+    engine.dispose()
+
+
+def _filled(engine: sa.Engine) -> dict[str, int]:
+    """A row in each table, as far as they may stand together; returns how many each has."""
+    found = sa.MetaData()
+    found.reflect(engine)
+    counts = {}
+    with engine.begin() as connection:
+        for table in found.sorted_tables:
+            if table.name == "alembic_version":
+                continue
+            row = {
+                column.name: _value(column) for column in table.columns if not column.nullable or column.foreign_keys
+            }
+            connection.execute(sa.insert(table).values(row))
+            counts[table.name] = 1
+    return counts
+
+
+def _value(column: sa.Column[Any]) -> Any:
+    if isinstance(column.type, sa.JSON):
+        return {}
+    kind = column.type.python_type
+    if kind is str:
+        return "succeeded" if column.name == "state" else "x"
+    return datetime(2026, 1, 1) if kind is datetime else kind(1)
+
+
+# But for the newest, the latest first.
+REVISIONS = [script.revision for script in ScriptDirectory(migrations.__path__[0]).walk_revisions()][1:]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_rows_of_every_earlier_schema_are_there_in_the_newest(revision: str, database_url: str) -> None:
+    engine = make_engine(database_url)
+    upgrade(engine, revision)
+    counts = _filled(engine)
+    upgrade(engine)
+    assert differences(engine, Base.metadata) == []
+    with engine.connect() as connection:
+        kept = {name: connection.scalar(sa.text(f"SELECT count(*) FROM {name}")) for name in counts}
+    assert kept == counts
     engine.dispose()
 
 

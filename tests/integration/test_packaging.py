@@ -1,12 +1,15 @@
 """The wheel is whole, the command loads what it needs, the core stands alone, and imports point the way DESIGN says."""
 
 import os
+import platform
 import re
+import shutil
 import site
 import subprocess
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -73,12 +76,53 @@ def test_the_wheel_holds_every_file_of_its_packages_and_nothing_else(wheel: Path
     assert names == present
 
 
+def test_the_licences_of_all_that_is_in_the_wheel_are_told(wheel: Path) -> None:
+    vendored = "service/dashboard/static/vendor"
+    scripts = {path.stem for path in (ROOT / vendored).glob("*.js")}
+    assert scripts == {path.stem for path in (ROOT / vendored).glob("*.LICENSE")}
+    with zipfile.ZipFile(wheel) as archive:
+        (about,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        told = archive.read(about).decode()
+        licences = {name.partition("/licenses/")[2] for name in archive.namelist()}
+    files = {"LICENSE", *(f"{vendored}/{script}.LICENSE" for script in scripts)}
+    assert "License-Expression: Apache-2.0 AND BSD-3-Clause\n" in told
+    assert files <= licences
+    assert all(f"License-File: {name}\n" in told for name in files)
+
+
+def test_two_builds_are_of_the_same_bytes(tmp_path: Path) -> None:
+    """Of copies that differ in place and times, as two clones do."""
+    built = []
+    for number in range(2):
+        tree = tmp_path / f"clone-{number}"
+        for name in (*PACKAGES, "pyproject.toml", "README.md", "LICENSE"):
+            left_out = shutil.ignore_patterns("__pycache__")
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, tree / name, ignore=left_out, copy_function=shutil.copyfile)
+            else:
+                shutil.copyfile(ROOT / name, tree / name)
+        for path in tree.rglob("*"):
+            os.utime(path, (10**9 * (number + 1),) * 2)
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "--directory", tmp_path / f"dist-{number}"],
+            cwd=tree,
+            env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
+            check=True,
+            capture_output=True,
+        )
+        built.append({path.name: path.read_bytes() for path in (tmp_path / f"dist-{number}").iterdir()})
+    assert {name.rpartition(".")[2] for name in built[0]} == {"whl", "gz"}
+    assert built[0] == built[1]
+
+
 def test_modules_come_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     code = f"import {', '.join(PACKAGES)}; print(*({', '.join(PACKAGES)}), sep='\\n')"
     found = run(installed, "-c", code, cwd=tmp_path).splitlines()
     assert len(found) == len(PACKAGES)
     assert all(str(installed.parents[1]) in line for line in found)
-    assert run(installed.with_name("tamis"), "--version", cwd=tmp_path) == f"tamis {tamis.__version__}\n"
+    first, *runs_on = run(installed.with_name("tamis"), "--version", cwd=tmp_path).splitlines()
+    assert first == f"tamis {tamis.__version__}"
+    assert {f"Python {platform.python_version()}", f"torch {metadata.version('torch')}"} <= set(runs_on)
 
 
 def test_the_installed_service_migrates_works_and_serves_every_file_its_pages_name(

@@ -63,6 +63,13 @@ def test_upload_curate_and_download_from_a_server(
     of_mine = [row for row in run("manifests")["manifests"] if row["curation"] == made["id"]]
     (latest,) = [row for row in of_mine if row["parameters"]["strategy"] == "combined"]
     run("manifest", latest["id"], "-o", str(tmp_path / "again"), "--quiet")
+    assert main(["manifest", latest["id"], "-o", str(tmp_path / "again"), "--server", server.url]) == 1
+    sent = ["upload", str(tmp_path), "--name", "x", "--curate", "-o", str(tmp_path / "again"), "--server", server.url]
+    assert main(sent) == 2
+    sent[1] = str(tmp_path / "combined")
+    assert main(sent) == 1
+    assert capsys.readouterr().err.count("again holds a manifest. Choose another folder with -o, or replace it") == 2
+    run("manifest", latest["id"], "-o", str(tmp_path / "again"), "--force", "--quiet")
     assert (tmp_path / "again" / "manifest.json").read_bytes() == (tmp_path / "combined" / "manifest.json").read_bytes()
     assert {made["dataset"], made["id"], latest["id"]} <= {row["id"] for row in run("jobs")["jobs"]}
     assert main(["manifest", "cu_nonesuch", "-o", str(tmp_path / "none"), "--server", server.url]) == 1

@@ -442,7 +442,7 @@ def test_a_key_is_needed_where_keys_are(settings: Settings) -> None:
         address = begun(client, 10)
         assert patch(client, address, 0, b"abc").status_code == 204
         refused = patch(client, address, 3, b"abc", origin="https://evil.example")
-        assert_problem(refused, 403)
+        assert_problem(refused, 400)
 
 
 def test_an_upload_left_for_too_long_is_gone_and_its_bytes_with_it(settings: Settings, archive: bytes) -> None:

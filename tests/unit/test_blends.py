@@ -14,7 +14,7 @@ from tamis.curation.difficulty import auto_fraction
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.inference import Embedder
 from tamis.encoders.spec import EncoderSpec
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.ingest.shards import ingest, pick_images
 from tamis.scan.rows import Rows
 from tamis.sources import open_source

@@ -377,13 +377,13 @@ def test_a_written_manifest_reads_back_with_its_provenance(curation: tamis.Curat
 @given(
     st.integers(4, 40),
     st.sampled_from(STRATEGIES),
-    st.one_of(st.just("auto"), st.floats(0, 0.99)),
+    st.one_of(st.just("auto"), st.just(0.0), st.floats(0, 0.99)),
     st.integers(0, 1000),
 )
 def test_every_manifest_keeps_its_promises(count: int, strategy: str, fraction: float | str, seed: int) -> None:
     rows = np.random.default_rng(seed).standard_normal((count, 5)).astype(np.float32)
     curation = tamis.curate(rows, classes=2, pos_high=0.3, seed=seed)
-    if fraction != "auto" and strategy not in REMOVING:
+    if fraction not in ("auto", 0) and strategy not in REMOVING:
         with pytest.raises(InputError, match="removes nothing"):
             curation.select(strategy, fraction)  # type: ignore[arg-type]
         return

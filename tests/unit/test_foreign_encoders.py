@@ -27,7 +27,7 @@ from tamis.encoders.names import encoder_forms, parse_encoder
 from tamis.encoders.networks import outline
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 
 State = dict[str, torch.Tensor]
 SMALL_OF_TIMM = "test_resnet"

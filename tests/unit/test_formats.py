@@ -36,7 +36,7 @@ from layouts import (
 )
 
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.sources import RawSample, Source, open_source
 from tamis.sources.pickles import read_array, read_pickle
 

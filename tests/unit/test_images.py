@@ -1,8 +1,11 @@
 import io
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tamis import images
 from tamis.errors import InputError
-from tamis.ingest import images
+from tamis.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
 from tamis.ingest.checking import checked
-from tamis.ingest.images import AS_IT_IS, MAX_PIXELS, THUMBNAIL_SIZES, ImageFacts, decode, inspect, serves_as_it_is
 from tamis.sources import RawSample
 from tamis.sources.pixels import picture
 
@@ -337,3 +340,20 @@ def test_plain_jpegs_do_not_need_pillow(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(images, "_opened", None)
     for mode in ("L", "RGB"):
         assert decode(encoded(gradient().convert(mode), "JPEG")).size == gradient().size
+
+
+def test_what_libtiff_says_of_a_damaged_file_stays_off_the_screen(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(sink, "TIFF", compression="tiff_lzw")
+    damaged = bytearray(sink.getvalue())
+    damaged[40:600] = bytes(byte ^ 0x5A for byte in damaged[40:600])
+    with pytest.raises(InputError, match="cannot be decoded"):
+        decode(bytes(damaged))
+    (tmp_path / "damaged.tif").write_bytes(damaged)
+    program = (
+        "import sys; from pathlib import Path; from tamis.ingest.checking import checked;"
+        "from tamis.sources import open_source; "
+        "found = list(checked(open_source(Path(sys.argv[1]))))[0]; assert len(found.refused) == 1"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

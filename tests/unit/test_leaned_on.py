@@ -73,7 +73,7 @@ def test_zipfile_keeps_the_name_that_it_cuts_at_nul() -> None:
 
 
 def test_pillow_turns_a_tiff_upright_while_it_loads_it() -> None:
-    """tamis/ingest/images.py asks for the size of a TIFF after that, and does not turn it once more."""
+    """tamis/images.py asks for the size of a TIFF after that, and does not turn it once more."""
     sink, exif = io.BytesIO(), Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (9, 5)).save(sink, "TIFF", exif=exif)

@@ -11,7 +11,7 @@ from samples import digit_files, write_folder
 
 import tamis
 from tamis import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from trainer.arms import shares_of
 from trainer.mixed import MARK, known, mixed_table, write_mixed
 from trainer.probe import held_out

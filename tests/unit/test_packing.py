@@ -1,5 +1,6 @@
 """A folder as a tar stream: the same files give the same bytes, from any place on; and what a refusal of it is."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layouts import labels_of, png, refused, tar_bytes, upload
+from layouts import idx_images, idx_labels, labels_of, png, refused, tar_bytes, upload
 from samples import write_folder
 
 import tamis
@@ -143,3 +144,18 @@ def test_a_folder_of_nothing_that_can_be_sent_is_refused(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="no file or folder"):
         pack(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_of_many_images_is_sent_with_the_labels_beside_it(tmp_path: Path, suffix: str) -> None:
+    pack_up = gzip.compress if suffix else bytes
+    images, labels = tmp_path / f"t-images-idx3-ubyte{suffix}", tmp_path / f"t-labels-idx1-ubyte{suffix}"
+    images.write_bytes(pack_up(idx_images(2)))
+    (tmp_path / "other.png").write_bytes(png())
+    alone = pack(images)
+    assert (alone.name, b"".join(alone.chunks())) == (images.name, images.read_bytes())
+    labels.write_bytes(pack_up(idx_labels([4, 5])))
+    source = upload(b"".join(pack(images).chunks()))
+    assert labels_of(source) == labels_of(open_source(images))
+    assert list(labels_of(source).values()) == ["4", "5"]
+    assert refused(source) == {}

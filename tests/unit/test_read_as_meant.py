@@ -34,7 +34,7 @@ from PIL import Image
 
 from tamis.client.packing import pack
 from tamis.errors import InputError
-from tamis.ingest.images import decode, inspect
+from tamis.images import decode, inspect
 from tamis.sources import RawSample, Refused, Source, open_source
 
 
@@ -213,6 +213,20 @@ def csv_table(rows: list[tuple[str, str]], column: str, quoted: bool) -> bytes:
     if not quoted:
         return "\n".join(map(",".join, [("file_name", column), *rows])).encode()
     return tables(rows, column)["metadata.csv"]
+
+
+def test_a_name_that_a_json_object_has_twice_is_told() -> None:
+    first = '{"file_name": "0.png", "note": 1, "note": 2, "label": "cat"}'
+    twice = '{"file_name": "1.png", "label": "cat", "label": "dog"}'
+    pictures = {"0.png": png(0), "1.png": png(1)}
+    source = upload(zip_bytes({**pictures, "metadata.jsonl": f"{first}\n{twice}\n".encode()}))
+    assert labels_of(source) == {"0.png": None, "1.png": None}
+    told = "line 2: its columns 'label' and 'label' may both be meant: keep one of them"
+    assert refused(source) == {"metadata.jsonl": told}
+    assert labels_of(upload(zip_bytes({**pictures, "metadata.jsonl": first.encode()})))["0.png"] == "cat"
+    shard = upload(tar_bytes({"0.png": png(0), "0.json": twice.encode()}))
+    assert labels_of(shard) == {"0.png": None}
+    assert "may both be meant" in refused(shard)["0.json"]
 
 
 def jsonl_table(rows: list[tuple[str, str]], column: str, nested: bool) -> bytes:

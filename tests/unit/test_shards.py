@@ -18,9 +18,9 @@ from layouts import idx_images
 from PIL import Image
 
 from tamis.errors import InputError
+from tamis.images import THUMBNAIL_SIZES, inspect
 from tamis.ingest import checking, shards
 from tamis.ingest.checking import check_files
-from tamis.ingest.images import THUMBNAIL_SIZES, inspect
 from tamis.ingest.shards import INDEX_SCHEMA, SHARD_SAMPLES, SHARD_SCHEMA, Ingested, ingest, read_shard
 from tamis.sources import RawSample, Refused, Source, open_source
 

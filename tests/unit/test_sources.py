@@ -35,7 +35,7 @@ from layouts import (
 
 from tamis.client import packing
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 from tamis.ingest.linked import file_of
 from tamis.sources import RawSample, Refused, Source, open_source
 from tamis.sources.tar_archive import SMALL

@@ -55,7 +55,7 @@ def test_an_item_is_a_kept_image_wherever_it_lies(made: Path) -> None:
         assert images.samples["sample_id"].to_pylist() == [row["sample_id"] for row in kept]
         for number in (0, len(kept) - 1):
             row, one, other = images[number]
-            shown = tamis.ingest.images.decode(content[kept[number]["sample_id"]])  # type: ignore[attr-defined]
+            shown = tamis.images.decode(content[kept[number]["sample_id"]])  # type: ignore[attr-defined]
             assert row == number
             assert torch.equal(one, pil_to_tensor(shown))
             assert torch.equal(one, other)

@@ -21,7 +21,7 @@ from tamis.encoders.loading import load_named
 from tamis.encoders.names import parse_encoder
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError
-from tamis.ingest.images import decode
+from tamis.images import decode
 
 # What PyTorch says of TorchScript whenever it loads some.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")

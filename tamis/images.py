@@ -13,7 +13,6 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tamis.errors import InputError
-from tamis.sources.entries import MAX_PIXELS
 
 try:
     import simplejpeg
@@ -25,6 +24,7 @@ except ImportError:
 PILLOW = r"PIL\."
 # Named one by one: Pillow's other plugins start programs (EPS) or are seldom tried against hostile files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 2**26
 # Pixels of the longer side: in a grid of images, and of two side by side.
 THUMBNAIL_SIZES = (96, 192)
 
