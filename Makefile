@@ -1,14 +1,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo test test-all test-pythons lint faults rehearse described fuzz docs pictures bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
 
-# Two at once, for two cores, each file whole; but what times a command has the machine to itself.
-AT_ONCE := -n 2 --dist loadfile --ignore tests/alone
+# Two at once, for two cores, each file whole and in the order of pyproject.toml; but what times a command has the
+# machine to itself.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/alone
 
 test: lint $(VENV)/.browser
 	$(BIN)/pytest tests/alone
@@ -64,12 +66,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+	$(INSTALL) '.[cpu]'
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) '.[dev]'
+	touch $(VENV)/.installed $@
 
 # The browser tests drive a real Chromium, and some tests read Debian's Fashion-MNIST.
 $(VENV)/.browser: $(VENV)/.installed-dev

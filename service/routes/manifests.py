@@ -38,7 +38,6 @@ from service.views import found, made_by, manifest_view
 from tamis.errors import NotFoundError
 from tamis.exports import Form, as_tar, exported
 from tamis.manifest import DESCRIPTION, FEATURES, PAIRS, SAMPLES, read_manifest
-from tamis.report.page import report
 from tamis.store.objects import PART, Objects
 from tamis.store.schema import Curation, Manifest, new_id
 
@@ -111,6 +110,9 @@ def export(manifest_id: str, form: Annotated[Form, Query(alias="format")], backe
 @router.get("/manifests/{manifest_id}/report", response_class=Response)
 def get_report(manifest_id: str, backend: BackendDep) -> Response:
     """What the manifest says as one HTML file with pictures, to be kept or sent on."""
+    # Loads PyTorch, half of what a server would take to start and most of its memory, for this request alone.
+    from tamis.report.page import report
+
     with backend.catalog.session() as session:
         row = found(session, Manifest, manifest_id)
         prefix, dataset, name = made_by(row, row.key), row.curation.dataset_id, row.curation.dataset.name

@@ -409,7 +409,7 @@ def test_the_first_line_comes_before_anything_heavy_is_loaded(tmp_path: Path) ->
 
 def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.detect.CONDITIONS", [(0.1, "half"), (0.2, "random")])
-    figures = dict(islice(detect_benchmark(count=120, seeds=2, sets=("digits",), steps=10), 7))
+    figures = dict(islice(detect_benchmark(count=120, seeds=2, sets=("digits",), steps=10, batch_size=40), 7))
     for condition in ("10% mixed, weight half", "20% mixed, weight random"):
         scores = figures[f"digits, {condition}"]
         assert {"Tamis: blends", "Tamis: band share", "random", "InfoNCE loss of late epochs"} < set(scores)

@@ -1,13 +1,12 @@
 """`tamis experiment` as it is typed: from images to runs, a report and plots; killed, it goes on where it was."""
 
 import json
-import signal
-import subprocess
-import sys
+import os
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pyarrow.parquet as pq
 import pytest
 from samples import digit_files, write_folder
@@ -75,12 +74,13 @@ def test_a_killed_experiment_counts_no_run_twice_and_ends_in_the_same_numbers(di
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     short = ["--arms", "margin", "--seeds", "2"]
     assert main(typed(digits, whole, *short)) == 0
-    process = subprocess.Popen([sys.executable, "-m", "tamis.commands.cli", *typed(digits, cut, *short)])
+    with (tmp_path / "told").open("wb") as told:
+        process = forked.fork(typed(digits, cut, *short), told, told, os.environ)
     try:
         while process.poll() is None and not (cut / "runs.parquet").is_file():
             time.sleep(0.01)
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
     assert 0 < len(runs(cut)) < len(runs(whole)), "it had ended before it was killed"
     assert main(typed(digits, cut, *short)) == 0

@@ -173,6 +173,13 @@ def test_the_command_line_loads_nothing_heavy(words: list[str], tmp_path: Path) 
     assert loaded & {"torch", "numpy", "pyarrow", "sklearn", "numba", *SERVICE_STACK, *EXTRAS} <= light
 
 
+def test_a_server_starts_without_what_only_jobs_and_reports_need(tmp_path: Path) -> None:
+    code = "import sys, service.app, service.main; print(*sys.modules)"
+    loaded = set(run(sys.executable, "-c", code, cwd=tmp_path).split())
+    assert "fastapi" in loaded
+    assert not loaded & {"torch", "torchvision", "numba", "sklearn", "faiss", "matplotlib", "openTSNE"}
+
+
 BLOCKED = f"""
 import sys
 
