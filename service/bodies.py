@@ -136,7 +136,7 @@ Arm = Literal[
     "forgetting",
 ]
 
-# As trainer/recipe.py has them.
+# As trainer/recipe.py has them, but for the one that learns from texts.
 Method = Literal["simclr", "moco", "simsiam", "byol"]
 
 
