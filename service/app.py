@@ -69,13 +69,14 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     secure(app)
     app.add_middleware(Observed, log_requests=settings.log_requests)
+    # Routes are tried in this order: those asked for the most come first.
     for module in (
+        explore,
         datasets,
         uploads,
         embeddings,
         encoders,
         curations,
-        explore,
         manifests,
         trainings,
         decisions,

@@ -136,6 +136,9 @@ Arm = Literal[
     "forgetting",
 ]
 
+# As trainer/recipe.py has them, but for the one that learns from texts.
+Method = Literal["simclr", "moco", "simsiam", "byol"]
+
 
 class NewTraining(Request):
     """A training on a manifest; or an experiment, which trains every arm with every seed, on a curation: the one that
@@ -157,7 +160,7 @@ class NewTraining(Request):
     steps: Steps = None
     device: Device = "auto"
     batch_size: int | None = Field(None, ge=4, le=65_536)
-    method: Literal["simclr", "moco", "simsiam", "byol"] = "simclr"
+    method: Method = "simclr"
     loss: Literal["infonce", "spectral"] = "infonce"
     baseline: bool = Field(False, description="Train on every sample, ignoring the manifest's flags: the control arm.")
     flags: Literal["curated", "listed", "online"] = Field(

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -48,11 +49,14 @@ def serve(
 def _serve(app: FastAPI, settings: Settings, host: str, port: int, with_worker: bool) -> None:
     listener = _listen(host, port)
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}"
-    server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5), app.state)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    server = _Server(config, app.state)
     supervisor = Supervisor(settings, address) if with_worker else None
     if supervisor is not None:
         supervisor.start()
     log.info("Tamis serves %s, data in %s", address, settings.data.resolve())
+    # What is loaded stays: looked through for garbage, it would hold every answer up for a third of a second.
+    gc.freeze()
     try:
         server.run(sockets=[listener])
     finally:

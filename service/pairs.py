@@ -165,20 +165,34 @@ def pairs_page(result: Result, places: Places, *, offset: int = 0, limit: int = 
         described[len(chosen) :],
         strict=True,
     )
-    names = ("similarity", "in_band", "difficulty", "a", "b")
     return {
-        "items": [dict(zip(names, each, strict=True)) for each in values],
+        "items": [
+            {"similarity": similar, "in_band": in_band, "difficulty": difficulty, "a": a, "b": b}
+            for similar, in_band, difficulty, a, b in values
+        ],
         **place_of_page(offset, limit, len(places)),
     }
 
 
 def describe_samples(result: Result, numbers: npt.NDArray[np.integer]) -> list[dict[str, Any]]:
     """What is known of each of (n,) samples: index, name, label, size, cluster, difficulty, standing decision."""
-    rows = result.index.select(["sample_id", "label", "width", "height"]).take(numbers).to_pylist()
+    # By column, for rows of the table take as long to read as all the rest of a page.
+    known = result.index.select(["sample_id", "label", "width", "height"]).take(numbers).to_pydict()
     clusters = result.columns.cluster[numbers].tolist()
     difficulties = result.columns.sample_difficulty[numbers].tolist()
     verdicts = result.verdicts
     return [
-        {"index": number, **row, "cluster": cluster, "difficulty": difficulty, "decision": verdicts.of(number)}
-        for number, row, cluster, difficulty in zip(numbers.tolist(), rows, clusters, difficulties, strict=True)
+        {
+            "index": number,
+            "sample_id": name,
+            "label": label,
+            "width": width,
+            "height": height,
+            "cluster": cluster,
+            "difficulty": difficulty,
+            "decision": verdicts.of(number),
+        }
+        for number, name, label, width, height, cluster, difficulty in zip(
+            numbers.tolist(), *known.values(), clusters, difficulties, strict=True
+        )
     ]

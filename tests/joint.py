@@ -24,6 +24,7 @@ from trainer.training import FRAMEWORKS, train_encoder
 
 COUNT, STEPS = 150, 4
 SPEC = EncoderSpec("small", 16)
+TEXTS = np.random.default_rng(2).standard_normal((COUNT, 12)).astype(np.float32)
 
 
 def _curated() -> Curated:
@@ -43,6 +44,7 @@ CASES: dict[str, tuple[Recipe, Flags | None]] = {
     "moco, curated": (Recipe(**{**SHARED, "method": "moco", "queue": 300, "batch_size": 128}), _curated()),
     "simsiam": (Recipe(method="simsiam", **SHARED), None),
     "byol": (Recipe(method="byol", momentum=0.9, **SHARED), None),
+    "clip, curated": (Recipe(method="clip", **SHARED), _curated()),
 }
 
 
@@ -79,6 +81,7 @@ def trained(case: str, processes: Processes = ALONE, **given: Any) -> tuple[floa
         device="cpu",
         on_metrics=lambda step, metrics: last.append(metrics["loss"]),
         processes=processes,
+        texts=TEXTS if recipe.method == "clip" else None,
         **given,
     )
     return last[-1], {name: value for name, value in encoder.state_dict().items() if not name.endswith("tracked")}

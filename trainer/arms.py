@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tamis.errors import InputError
-from trainer.recipe import USUAL, WITHOUT_PAIRS, Recipe, no_pairs
+from trainer.recipe import OF_TEXTS, USUAL, WITHOUT_PAIRS, Recipe, no_pairs
 
 # Baselines are of half the recipe's temperature, the same and twice it, and the best is what every arm is compared
 # with: what a factor on difficult pairs gains is not to be had by another temperature for all.
@@ -59,14 +59,16 @@ class Arm:
 def planned(asked: Sequence[str], recipe: Recipe = USUAL) -> tuple[Arm, ...]:
     """The arms to run: the baselines, then each arm that is asked for, by its name or a control's, with its controls.
 
-    Raises InputError for names that there are not, for peers that are rules on another loss, and for what is about
-    pairs where the method compares none.
+    Raises InputError for names that there are not, for peers that are rules on another loss, for what is about
+    pairs where the method compares none, and for the method clip.
     """
     of = {control: name for name, controls in CONTROLS.items() for control in controls}
     unknown = [name for name in asked if name not in ARMS and name not in of]
     if unknown or not asked:
         known = ", ".join((*ARMS, *of))
         raise InputError(f"There is no arm {unknown[0]!r}." if unknown else "No arm is named.", f"Use some of {known}.")
+    if recipe.method == OF_TEXTS:
+        raise InputError("An experiment has no texts for clip to learn from.", "Use another method, or `tamis train`.")
     others = [name for name in asked if name in LOSSES_OF_PEERS]
     if others and recipe.objective != "infonce":
         raise InputError(f"The arm {others[0]} is a rule on infonce.", f"Leave it out, or {recipe.objective}.")

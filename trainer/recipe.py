@@ -7,13 +7,15 @@ from typing import Literal, TypeAlias, get_args
 from tamis.errors import InputError
 from trainer.augmentation import SIMCLR, Augmentation
 
-Method: TypeAlias = Literal["simclr", "moco", "simsiam", "byol"]
+Method: TypeAlias = Literal["simclr", "moco", "simsiam", "byol", "clip"]
 Loss: TypeAlias = Literal["infonce", "spectral"]
 FlagSource: TypeAlias = Literal["curated", "listed", "online"]
 Optimiser: TypeAlias = Literal["adamw", "sgd", "lars"]
 METHODS, LOSSES, FLAG_SOURCES, OPTIMISERS = map(get_args, (Method, Loss, FlagSource, Optimiser))
 # They compare an image with itself alone: no pair of images is in their loss.
 WITHOUT_PAIRS = {"simsiam": "SimSiam", "byol": "BYOL"}
+# It compares images with their texts, which a training on a manifest alone is given.
+OF_TEXTS = "clip"
 MIN_SAMPLES = 4
 # Where no number of epochs is given, these bound it.
 MIN_EPOCHS, MAX_EPOCHS = 10, 200
@@ -28,9 +30,9 @@ class Recipe:
     batch_size: samples a step, two views each; fewer when there are fewer. On small data 500 steps of 128 beat 250 of
         256, the same work.
     method: SimCLR; MoCo v2, which learns by InfoNCE alone; SimSiam and BYOL, which compare no images and have no loss
-        to choose. queue: of MoCo, keys of earlier batches. momentum: the part of itself that MoCo's key encoder keeps a
-        step, and BYOL's target in the first ones. 0.99, not the 0.999 of long trainings on ImageNet, for trainings of
-        hundreds of steps.
+        to choose; CLIP, which learns by InfoNCE between images and texts. queue: of MoCo, keys of earlier batches.
+        momentum: the part of itself that MoCo's key encoder keeps a step, and BYOL's target in the first ones. 0.99,
+        not the 0.999 of long trainings on ImageNet, for trainings of hundreds of steps.
     optimiser: AdamW; SGD with momentum 0.9; LARS (You et al. 2017) for batches of thousands. warm_up: the share of the
         steps in which the learning rate rises.
     temperature, prior, hardness: of InfoNCE; the spectral loss has none.
@@ -64,6 +66,8 @@ class Recipe:
                 raise InputError(f"There is no {name} {getattr(self, name)!r:.99}.", f"Use {' or '.join(known)}.")
         if self.method != "simclr" and self.loss != "infonce":
             raise InputError(f"{self.method} does not learn by the loss {self.loss}.", "Leave it out, or use simclr.")
+        if self.method == OF_TEXTS and (self.prior or self.hardness):
+            raise InputError("clip knows no prior and no hardness.", "Leave them out, or use simclr or moco.")
         for name in ("momentum", "warm_up", "prior"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}.", "Use 0 to below 1.")
@@ -84,7 +88,9 @@ class Recipe:
     @property
     def objective(self) -> str:
         """What is minimised, by name."""
-        return "the negative cosine of two views" if self.method in WITHOUT_PAIRS else self.loss
+        if self.method in WITHOUT_PAIRS:
+            return "the negative cosine of two views"
+        return "infonce of images and texts" if self.method == OF_TEXTS else self.loss
 
     def epochs_for(self, samples: int) -> int:
         """The number of epochs, begun ones too, for a manifest of so many samples."""
@@ -109,6 +115,16 @@ def check_flag_source(method: str, source: str) -> None:
     """Raises InputError where the pairs of a method's loss are none that the source of flags knows."""
     if method == "moco" and source != "curated":
         raise batch_alone(source)
+
+
+def check_texts(method: str, given: bool) -> None:
+    """Raises InputError where a method lacks the texts that it learns from, or is given some."""
+    if method == OF_TEXTS and not given:
+        raise InputError(
+            "clip learns from texts, and there are none.", "Give their embeddings by `tamis train --texts`."
+        )
+    if method != OF_TEXTS and given:
+        raise InputError(f"{method} learns from images alone.", "Leave the texts out, or use the method clip.")
 
 
 def batch_alone(source: str) -> InputError:

@@ -22,7 +22,8 @@ from trainer.flags import manifest_flags
 from trainer.labelled import check_labels, embed_source
 from trainer.probe import Labelled, Probe, probe, probe_split
 from trainer.processes import ALONE, Processes
-from trainer.recipe import USUAL, FlagSource, Recipe, check_flag_source
+from trainer.recipe import USUAL, FlagSource, Recipe, check_flag_source, check_texts
+from trainer.texts import read_texts
 from trainer.training import OnMetrics, remembering, train_encoder
 
 BASELINE = "baseline"
@@ -87,6 +88,7 @@ def train_manifest(
     test: str | Path | None = None,
     baseline: bool = False,
     flags: FlagSource = "curated",
+    texts: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     on_metrics: OnMetrics | None = None,
@@ -98,7 +100,8 @@ def train_manifest(
 
     The arm is what the manifest says: only kept samples, drawn by weight, with margins and temperatures on its pairs.
     flags: what tells which pairs these are, see `trainer/flags.py`. baseline: all samples alike instead, in equally
-    many steps. images, find: see `ImageSet.from_manifest`. architecture, image_size: see `choose_spec`.
+    many steps. texts: of CLIP, see `read_texts`. images, find: see `ImageSet.from_manifest`.
+    architecture, image_size: see `choose_spec`.
     test: labelled images that the encoder never sees, for the probe.
     checkpoint: where an interrupted run is taken up; by default out/checkpoint.pt, removed at the end.
     processes: those that share the training. The first alone writes files and probes.
@@ -106,7 +109,9 @@ def train_manifest(
     """
     if not baseline:
         check_flag_source(recipe.method, flags)
+    check_texts(recipe.method, texts is not None)
     manifest = read_manifest(manifest_dir)
+    told = None if texts is None else read_texts(texts, manifest)
     if test is not None:
         check_labels(test, 1)
     samples = usable(manifest)
@@ -132,6 +137,7 @@ def train_manifest(
         progress=progress,
         on_metrics=remembering(last, on_metrics),
         processes=processes,
+        texts=told,
     )
     seconds = time.monotonic() - began
     path = out / "encoder.pt"

@@ -16,6 +16,7 @@ import torch
 from tamis.batches.passes import drawable, one_pass
 from tamis.checkpoint import Checkpoint
 from tamis.device import has_bf16, resolve_device
+from tamis.encoders.brought import embeddings_digest
 from tamis.encoders.encoder import Encoder
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
@@ -24,12 +25,14 @@ from trainer.data import ImageSet
 from trainer.flags import Flags
 from trainer.forgetting import Forgotten
 from trainer.frameworks.byol import BYOL
+from trainer.frameworks.clip import CLIP
 from trainer.frameworks.learner import Learner
 from trainer.frameworks.moco import MoCo
 from trainer.frameworks.simclr import SimCLR
 from trainer.frameworks.simsiam import SimSiam
 from trainer.processes import ALONE, Processes
-from trainer.recipe import MIN_SAMPLES, Recipe
+from trainer.recipe import MIN_SAMPLES, Recipe, check_texts
+from trainer.texts import Texts
 
 OnMetrics: TypeAlias = Callable[[int, dict[str, float]], None]
 
@@ -47,7 +50,13 @@ def remembering(last: dict[str, float], on_metrics: OnMetrics | None = None) -> 
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 
-FRAMEWORKS: dict[str, type[Learner]] = {"simclr": SimCLR, "moco": MoCo, "simsiam": SimSiam, "byol": BYOL}
+FRAMEWORKS: dict[str, type[Learner]] = {
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "simsiam": SimSiam,
+    "byol": BYOL,
+    "clip": CLIP,
+}
 # Steps between two looks at the loss: each look makes a GPU wait. Checkpoints fall on them too.
 REPORT_EVERY = 10
 # A save is due when the work since the last one took this many times as long as that one did: 2% of the time at most.
@@ -68,6 +77,7 @@ def train_encoder(
     on_metrics: OnMetrics | None = None,
     processes: Processes = ALONE,
     forgotten: Forgotten | None = None,
+    texts: Texts | None = None,
 ) -> Encoder:
     """Trains an encoder; returns it in evaluation mode, on the device.
 
@@ -82,18 +92,26 @@ def train_encoder(
     processes: those that share every batch; each calls this with the same arguments. The first alone reads and writes
     the checkpoint, from which other numbers of processes go on too, though not to the same bits.
     forgotten: where SimCLR counts what it forgets, on the device; what is learnt is the same.
-    Raises InputError when fewer than 4 samples are kept, for flags that the method cannot use, and for a batch that the
-    processes cannot share evenly; TamisError when the loss is no longer finite.
+    texts: (N, d), embeddings of the images' texts, for CLIP alone.
+    Raises InputError when fewer than 4 samples are kept, for flags or texts that the method cannot use, without texts
+    that it needs or one for each sample, and for a batch that the processes cannot share evenly; TamisError
+    when the loss is no longer finite.
     """
+    check_texts(recipe.method, texts is not None)
+    if texts is not None and len(texts) != len(images):
+        raise InputError(f"There are {len(texts):,} texts and {len(images):,} images.", "Give each image one.")
     kept, share = drawable(len(images), keep, weight)
     if len(kept) < MIN_SAMPLES:
         raise InputError(f"Only {len(kept)} samples are kept.", f"At least {MIN_SAMPLES} are needed to train.")
     total = recipe.steps_for(len(images))
     batch_size = min(recipe.batch_size, len(kept))
     own = processes.share(batch_size)
-    learner = FRAMEWORKS[recipe.method](spec, recipe, resolve_device(device), total, flags, processes)
+    own_texts = {} if texts is None else {"texts": texts}
+    learner = FRAMEWORKS[recipe.method](spec, recipe, resolve_device(device), total, flags, processes, **own_texts)
     learner.forgotten = forgotten
     settings = _settings_hash(images, spec, recipe, total, kept, share, flags)
+    if texts is not None:
+        settings += embeddings_digest(texts)
     if forgotten is not None:
         settings += ", counted"
     first = learner.restore(processes.as_first(checkpoint.load), settings) if checkpoint is not None else 0

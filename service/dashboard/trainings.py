@@ -13,6 +13,7 @@ from tamis.store.schema import Manifest, Training
 TRAININGS = 50
 # What an experiment can be asked for; baselines and controls come with them.
 ARMS = [arm for arm in get_args(bodies.Arm) if arm not in ("baseline", "random") and "-" not in arm]
+METHODS = {method: method for method in get_args(bodies.Method)}
 POINTS = 400
 # Beside the name of what a probe measures, as a run of an experiment has it.
 MEASURES = {"linear": "Linear probe", "nearest": "20 nearest neighbours"}
@@ -62,6 +63,7 @@ def of_manifest(backend: Backend, manifest_id: str) -> Values:
             "manifest": manifest_view(manifest).model_dump(mode="json"),
             "curation": curation_view(manifest.curation).model_dump(mode="json"),
             "trainings": [_shown(row) for row in trained],
+            "methods": METHODS,
         }
 
 

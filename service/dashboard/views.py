@@ -14,7 +14,7 @@ from service.bodies import NewCuration
 from service.bounds import bound_parts
 from service.counts import cluster_counts, rank
 from service.cursors import read_cursor
-from service.dashboard.trainings import ARMS, of_curation
+from service.dashboard.trainings import ARMS, METHODS, of_curation
 from service.pairs import PairFilter, describe_samples, pairs_page
 from service.results import Result
 from service.samples import one_sample, quarantine_page, spread_samples, summary
@@ -121,6 +121,7 @@ class PageViews:
             "pairs": pairs,
             "trainings": of_curation(self._backend, curation_id),
             "arms": ARMS,
+            "methods": METHODS,
         }
 
     def encoders(self, cursor: str | None) -> Values:
@@ -211,7 +212,9 @@ class PageViews:
         with self._backend.catalog.reading() as session:
             row = job_row(session, job_id)
             lines, following = page(session, lines_of(row), JobLine, cursor, LINES)
-            every = session.scalars(lines_of(row).order_by(JobLine.id)).all()
+            # The log of most jobs is one page.
+            whole = cursor is None and following is None
+            every = lines[::-1] if whole else session.scalars(lines_of(row).order_by(JobLine.id)).all()
             return {
                 "job": job_view(row).model_dump(mode="json"),
                 "stages": _stages(every),

@@ -15,7 +15,7 @@ from tamis.device import check_device
 from tamis.encoders.names import ARCHITECTURES, MAX_VIEWS, check_network, encoder_forms, parse_encoder
 from tamis.errors import InputError
 from trainer.augmentation import read_augmentation
-from trainer.recipe import FlagSource, Loss, Method, Recipe, check_flag_source
+from trainer.recipe import FlagSource, Loss, Method, Recipe, check_flag_source, check_texts
 from trainer.recipes import OWN, Taught, taught
 
 Result: TypeAlias = dict[str, Any] | None
@@ -209,7 +209,8 @@ class Lesson:
     method: Annotated[
         Method | None,
         Parameter(
-            help="SimCLR, MoCo v2, or SimSiam or BYOL, which compare no images.", show_default=lambda _: "simclr"
+            help="SimCLR, MoCo v2, SimSiam or BYOL, which compare no images, or CLIP, against texts.",
+            show_default=lambda _: "simclr",
         ),
     ] = None
     loss: Annotated[Loss | None, Parameter(help="What is learnt by.", show_default=lambda _: "infonce")] = None
@@ -246,10 +247,15 @@ class Training(Lesson):
     flags: Annotated[
         FlagSource, Parameter(help="What tells the pairs to treat: the band of the manifest, its list, or the batch.")
     ] = "curated"
+    texts: Annotated[
+        Path | None,
+        Parameter(help="Of clip: .npy or Parquet of a text's embedding for each image.", metavar="FILE"),
+    ] = None
 
     def judge(self) -> None:
-        """Raises InputError for numbers out of range, and flags that the method cannot use."""
+        """Raises InputError for numbers out of range, and flags or texts that the method cannot use."""
         method = self.taught().recipe.method
+        check_texts(method, self.texts is not None)
         if not self.baseline:
             check_flag_source(method, self.flags)
 

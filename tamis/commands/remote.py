@@ -137,7 +137,7 @@ def create_training(
     quiet: Quiet = False,
 ) -> Result:
     training.judge()
-    if training.augmentations is not None or training.recipe not in (None, *OWN):
+    if training.augmentations or training.texts or training.recipe not in (None, *OWN):
         raise InputError(
             "A server is sent no file to train by.",
             f"Use the recipes {', '.join(OWN)}, or train here: `tamis manifest`, then `tamis train`.",

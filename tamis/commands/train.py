@@ -59,6 +59,7 @@ def train(
                 test=test,
                 baseline=training.baseline,
                 flags=training.flags,
+                texts=training.texts,
                 device=device,
                 progress=step("train"),
                 processes=processes,

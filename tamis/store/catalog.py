@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -36,13 +37,17 @@ class Catalog:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """One transaction that only reads: it waits for no writer, and none waits for it."""
-        with self._sessions(bind=self.engine.execution_options(**{_READS: True})) as session, session.begin():
+        with self._sessions(bind=self._reader) as session, session.begin():
             yield session
 
     def rows(self, statement: "sa.Select[Any]", **parameters: Any) -> Sequence[sa.Row[Any]]:
         """The same for one statement: what is asked at every request takes a third of the time so."""
-        with self.engine.execution_options(**{_READS: True}).connect() as connection:
+        with self._reader.connect() as connection:
             return connection.execute(statement, parameters).all()
+
+    @cached_property
+    def _reader(self) -> sa.Engine:
+        return self.engine.execution_options(**{_READS: True})
 
     def close(self) -> None:
         self.engine.dispose()

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import httpx
-from harness import until
-from playwright.sync_api import expect
+from harness import Restarting, until
+from playwright.sync_api import Browser, expect
 from samples import digit_files, write_tar
 from windows import Curated, Open
 
@@ -65,3 +65,23 @@ def test_the_stream_is_closed_while_the_page_is_not_seen(open_page: Open) -> Non
     page.evaluate("delete document.hidden")
     with page.expect_request("**/jobs/events"):
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_a_page_goes_on_by_itself_after_the_server_was_killed_and_came_back(browser: Browser, tmp_path: Path) -> None:
+    restarting = Restarting(tmp_path / "data")
+    # Not `open_page`, to which a server that is away is a complaint.
+    context = browser.new_context(base_url=restarting.server.url)
+    try:
+        page = context.new_page()
+        with page.expect_request("**/jobs/events"):
+            page.goto("/")
+        page.evaluate("window.untouched = true")
+        restarting.kill()
+        with page.expect_response("**/jobs/events", timeout=30_000):
+            restarting.restart()
+        restarting.server.client.upload(write_tar(tmp_path / "few.tar", digit_files(5)), "sent after the restart")
+        expect(page.locator("job-list li", has_text="sent after the restart")).to_be_visible(timeout=20_000)
+        assert page.evaluate("window.untouched")
+    finally:
+        context.close()
+        restarting.close()

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from harness import Server, serving
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from windows import Open, violations
 
 from service.keys import create_key, revoke_key
@@ -40,6 +40,33 @@ def test_a_key_opens_the_pages_until_it_is_revoked(open_page: Open, guarded: Ser
     answer = httpx.get(f"{guarded.url}/", cookies={"tamis_key": key})
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/")
     catalog.close()
+
+
+def test_who_signed_out_in_another_tab_is_told_and_nothing_is_done(browser: Browser, guarded: Server) -> None:
+    catalog = open_catalog(Settings(data=guarded.data))
+    _, key = create_key(catalog, "two tabs")
+    catalog.close()
+    # Not `open_page`, to which a refusal is a complaint.
+    context = browser.new_context(base_url=guarded.url)
+    try:
+        page, other = context.new_page(), context.new_page()
+        page.goto("/settings")
+        page.get_by_label("API key").fill(key)
+        page.get_by_role("button", name="Sign in").click()
+        form = page.get_by_role("form", name="New key")
+        form.get_by_label("Name").fill("too late")
+        other.goto("/")
+        other.get_by_role("button", name="Sign out").click()
+        expect(other.get_by_role("heading", name="Sign in")).to_be_visible()
+        form.get_by_role("button").click()
+        expect(form.get_by_role("alert")).to_contain_text("This server needs an API key")
+        expect(form.get_by_label("Name")).to_have_value("too late")
+        page.reload()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        headers = {"authorization": f"Bearer {key}"}
+        assert "too late" not in httpx.get(f"{guarded.url}/api/v1/keys", headers=headers).text
+    finally:
+        context.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -49,3 +49,21 @@ def test_a_training_is_started_on_its_manifest(open_page: Open, curated: Curated
     expect(page.get_by_role("definition").filter(has_text=re.compile("^baseline$"))).to_be_visible()
     expect(page.get_by_role("heading", name="Loss by step")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("img", name=re.compile("^Loss from"))).to_be_visible()
+
+
+def test_the_loss_of_a_training_is_drawn_as_it_comes(open_page: Open, curated: Curated) -> None:
+    body = {"manifest": curated.manifest, "steps": 1_000_000, "batch_size": 16}
+    training = httpx.post(f"{curated.server.url}/api/v1/trainings", json=body).json()["id"]
+    try:
+        page = open_page(f"/trainings/{training}")
+        page.evaluate("window.untouched = true")
+        drawn = page.get_by_role("img", name=re.compile("^Loss from"))
+        expect(drawn).to_be_visible(timeout=60_000)
+        before = drawn.get_attribute("aria-label")
+        expect(drawn).not_to_have_accessible_name(str(before), timeout=30_000)
+        assert len(drawn.locator("path").get_attribute("d") or "") > len("M0.0 0.0")
+        assert page.evaluate("window.untouched")
+    finally:
+        httpx.post(f"{curated.server.url}/api/v1/jobs/{training}/cancel")
+    expect(page.locator("job-list").get_by_text("cancelled")).to_be_visible()
+    expect(drawn).to_be_visible()

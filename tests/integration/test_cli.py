@@ -134,6 +134,8 @@ AT_ONCE = {
     "no command": (["keys"], ["command", "Choose"]),
     "training in a file": (["train", "photos", "-o", "text.txt/out"], ["text.txt", "-o"]),
     "batch of three": (["train", "photos", "-o", "out", "--batch-size", "3"], ["3", "4 or more"]),
+    "clip without texts": (["train", "photos", "-o", "out", "--method", "clip"], ["clip learns from texts", "--texts"]),
+    "texts of another method": (["train", "photos", "-o", "out", "--texts", "text.txt"], ["simclr", "images alone"]),
     "no epochs of training": (["train", "photos", "-o", "out", "--epochs", "0"], ["epochs is 0"]),
     "probe of nothing": (["probe", "text.txt", "nonesuch"], ["nonesuch", "Give a folder"]),
     "demo of nothing": (["demo", "--dataset", "nonesuch", "--out", "demo"], ["nonesuch", "digits"]),

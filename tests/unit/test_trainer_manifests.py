@@ -228,6 +228,25 @@ def test_a_manifest_of_embeddings_alone_cannot_be_trained_on(
         train_manifest(manifest, tmp_path / "out")
 
 
+def test_clip_learns_a_manifest_from_texts_in_either_form(stored: Any, tmp_path: Path) -> None:
+    manifest = manifest_of(stored[0], margin=0.1)
+    names, labels = (manifest.samples[name].to_pylist() for name in ("sample_id", "label"))
+    texts = np.eye(10, dtype=np.float32)[[int(label) for label in labels]]
+    np.save(tmp_path / "texts.npy", texts)
+    table = pa.table({"sample_id": names[::-1], "text": pa.array(texts[::-1].tolist(), pa.list_(pa.float32()))})
+    (tmp_path / "texts.parquet").write_bytes(parquet_bytes(table))
+    recipe = Recipe(method="clip", steps=6, batch_size=40)
+    folder = manifest.write(tmp_path / "manifest")
+    plain, named = (
+        train_manifest(folder, tmp_path / form, recipe, texts=tmp_path / f"texts.{form}") for form in ("npy", "parquet")
+    )
+    assert plain.encoder_fingerprint == named.encoder_fingerprint
+    assert (plain.arm, plain.samples) == ("margin", 108)
+    assert plain.probe is not None
+    with pytest.raises(InputError, match="clip learns from texts"):
+        train_manifest(folder, tmp_path / "none", recipe)
+
+
 def test_a_checkpoint_of_other_images_of_the_same_names_is_passed_over(tmp_path: Path) -> None:
     """As all IDX and CIFAR sets name their images alike."""
 

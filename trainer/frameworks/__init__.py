@@ -1,1 +1,1 @@
-"""What is learnt by: SimCLR, MoCo v2, SimSiam, BYOL."""
+"""What is learnt by: SimCLR, MoCo v2, SimSiam, BYOL, CLIP."""

@@ -9,12 +9,15 @@ import { part, plain, when } from "./words.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
+/** Between two drawings of a live page, at least. */
+const REDRAWN_MS = 2000;
+
 /**
  * Attributes: `since` is when the server drew the page; `active` shows only jobs that have run or waited after that;
- * `dataset` and `job` show only those of one data set, or one job.
+ * `dataset` and `job` show only those of one data set, or one job; `live` draws the page anew as that goes on.
  */
 class JobList extends PageElement {
-  static properties = { since: {}, active: { type: Boolean }, from: { attribute: "dataset" }, job: {}, jobs: { state: true } };
+  static properties = { since: {}, active: { type: Boolean }, from: { attribute: "dataset" }, job: {}, live: { type: Boolean }, jobs: { state: true } };
 
   constructor() {
     super();
@@ -23,6 +26,8 @@ class JobList extends PageElement {
     /** Ids of jobs that have run or waited since, and of those among them whose end the page shows. */
     this.current = new Set();
     this.shown = new Set();
+    /** When a live page was last drawn. */
+    this.drawn = 0;
   }
 
   connectedCallback() {
@@ -42,6 +47,10 @@ class JobList extends PageElement {
     const before = this.jobs.get(job.id);
     // The page of one job has its log too.
     if (this.job && before && before.progress.stage !== job.progress.stage) refresh();
+    if (this.live && !ended && Date.now() > this.drawn + REDRAWN_MS) {
+      this.drawn = Date.now();
+      refresh();
+    }
     if (!ended || Date.parse(job.finished_at) >= Date.parse(this.since)) this.current.add(job.id);
     if (this.active && !this.current.has(job.id)) return;
     if (ended && this.current.has(job.id) && !this.shown.has(job.id)) {
