@@ -1,7 +1,7 @@
 """How the jobs of a worker that never comes back are finished by another.
 
 DBOS resumes a workflow only under the executor id that began it. So each worker keeps a lease row fresh, and any worker
-that sees an expired lease claims it (one winner) and puts what that executor held back on its queues. It does the same
+that sees one run out claims it (one winner) and puts what that executor held back on its queues. It does the same
 with what it holds itself and does not run, which an outage left.
 """
 
@@ -14,10 +14,11 @@ import time
 
 from tamis.device import memory_of_gpu
 from tamis.store.leases import (
+    Watch,
+    add_missing,
+    all_leases,
     claim_lease,
     drop_lease,
-    expire_missing,
-    expired_leases,
     give_up_lease,
     renew_lease,
     take_lease,
@@ -29,12 +30,13 @@ log = logging.getLogger("tamis.worker")
 
 
 class LeaseKeeper(threading.Thread):
-    """Renews this worker's lease and adopts what expired ones held, until stopped."""
+    """Renews this worker's lease and adopts what those that ran out held, until stopped."""
 
     def __init__(self, runtime: Runtime, executor_id: str, queues: tuple[str, ...]) -> None:
         super().__init__(name="lease", daemon=True)
         self._catalog, self._jobs, self._running = runtime.catalog, runtime.jobs, runtime.running
         self._seconds = runtime.settings.lease_seconds
+        self._watch = Watch(self._seconds)
         self._executor_id = executor_id
         # Tells this process from an earlier or later one of the same executor id.
         self._holder = secrets.token_hex(8)
@@ -76,7 +78,7 @@ class LeaseKeeper(threading.Thread):
             held = self._jobs.interrupted(self._executor_id)
             (give_up_lease if held else drop_lease)(self._catalog, self._executor_id, self._holder)
         except Exception as problem:
-            # It expires.
+            # It runs out.
             log.warning("could not give the lease of %s up: %s", self._executor_id, outage_of(problem) or repr(problem))
 
     def _renew(self) -> None:
@@ -87,9 +89,10 @@ class LeaseKeeper(threading.Thread):
 
     def _adopt(self) -> None:
         # A worker whose lease was claimed may take one more job before it notices, and then leaves no lease behind.
-        expire_missing(self._catalog, self._jobs.holders())
-        for executor_id in expired_leases(self._catalog):
-            if not claim_lease(self._catalog, executor_id, self._holder, self._seconds):
+        add_missing(self._catalog, self._jobs.holders())
+        for lease in self._watch.run_out(all_leases(self._catalog)):
+            executor_id = lease.executor_id
+            if not claim_lease(self._catalog, lease, self._holder, self._seconds):
                 continue
             for workflow, queue in self._jobs.interrupted(executor_id):
                 log.warning("adopting %s, which %s left", workflow, executor_id)
