@@ -118,7 +118,7 @@ def drop_lease(catalog: Catalog, executor_id: str, holder: str) -> None:
 def live_workers(catalog: Catalog, queue: str | None = None, host: str | None = None) -> int:
     """How many workers are alive; of those that take the queue, and run on the host, if one is named."""
     asked = sa.select(WorkerLease.queues, WorkerLease.host).where(WorkerLease.expires_at >= now())
-    with catalog.session() as session:
+    with catalog.reading() as session:
         alive = session.execute(asked).all()
     return sum(queue in (None, *queues.split(",")) and host in (None, there) for queues, there in alive)
 

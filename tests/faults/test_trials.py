@@ -23,7 +23,7 @@ from samples import digit_files, write_tar
 TRIALS = int(os.environ.get("FAULT_TRIALS", "50"))
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "1"}
 RECIPE = {"encoder": "simclr", "steps": 6, "classes": 10, "seed": 0}
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 DBOS resumes a workflow only under the executor id that began it. So each worker keeps a lease row fresh, and any worker
 that sees one run out claims it (one winner) and puts what that executor held back on its queues. It does the same
-with what it holds itself and does not run, which an outage left.
+with what it holds itself and does not run, which an outage left. A job in which too many workers died is ended: it may
+be what kills them.
 """
 
 import logging
@@ -11,8 +12,12 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 
 from tamis.device import memory_of_gpu
+from tamis.errors import CancelledError
+from tamis.store.catalog import advance, count_death
+from tamis.store.jobs import subject_of
 from tamis.store.leases import (
     Watch,
     add_missing,
@@ -24,9 +29,13 @@ from tamis.store.leases import (
     take_lease,
 )
 from tamis.store.outages import outage_of
-from worker.durable.runtime import Runtime
+from tamis.store.schema import JOBS
+from worker.durable.runtime import MEMORY_HINT, Runtime
 
 log = logging.getLogger("tamis.worker")
+
+MOST_DEATHS = 10
+DEADLY = f"{{}} workers died while they held this, as when memory is short. {MEMORY_HINT}"
 
 
 class LeaseKeeper(threading.Thread):
@@ -43,6 +52,8 @@ class LeaseKeeper(threading.Thread):
         # When what this worker holds was first seen not to run here.
         self._idle_since: dict[str, float] = {}
         self._stopped = threading.Event()
+        if any(lease.executor_id == executor_id and lease.holder for lease in all_leases(self._catalog)):
+            self._count_deaths(executor_id)
         take_lease(
             self._catalog,
             executor_id,
@@ -94,10 +105,23 @@ class LeaseKeeper(threading.Thread):
             executor_id = lease.executor_id
             if not claim_lease(self._catalog, lease, self._holder, self._seconds):
                 continue
+            if lease.holder:
+                self._count_deaths(executor_id)
             for workflow, queue in self._jobs.interrupted(executor_id):
                 log.warning("adopting %s, which %s left", workflow, executor_id)
                 self._jobs.resume(workflow, queue)
             drop_lease(self._catalog, executor_id, self._holder)
+
+    def _count_deaths(self, executor_id: str) -> None:
+        """Of a worker that left without giving its lease up; ends what too many have died in."""
+        for row_id in {subject_of(workflow) for workflow, _ in self._jobs.interrupted(executor_id)}:
+            model = JOBS.get(row_id.partition("_")[0])
+            deaths = count_death(self._catalog, model, row_id) if model is not None else 0
+            if model is not None and deaths >= MOST_DEATHS:
+                log.error("%s is ended: %d workers died in it", row_id, deaths)
+                self._jobs.cancel(self._jobs.unfinished().get(row_id, []))
+                with suppress(CancelledError):
+                    advance(self._catalog, model, row_id, state="failed", error=DEADLY.format(deaths))
 
     def _resume_idle(self) -> None:
         """Puts back what this worker has held for the time of a lease without running it."""
