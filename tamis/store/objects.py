@@ -212,11 +212,11 @@ class _named:  # noqa: N801  used as a function
 
 @contextmanager
 def _numbered() -> Iterator[None]:
-    """obstore's readers and writers raise an OSError without a number for whatever befalls the store."""
+    """obstore's readers and writers raise a bare OSError without a number for whatever befalls the store."""
     try:
         yield
     except (BaseError, OSError) as error:
-        if getattr(error, "errno", None) is not None:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
         raise StoreAwayError(errno.ECONNRESET, str(error).partition("\n")[0]) from error
 
