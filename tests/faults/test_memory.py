@@ -28,6 +28,7 @@ def limit_memory(pid: int, more: int | None) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_that_lacks_memory_says_so_and_its_worker_lives(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--no-worker", env=ENVIRONMENT) as server, working(data, "only", env=ENVIRONMENT) as worker:
@@ -46,6 +47,7 @@ def test_a_job_that_lacks_memory_says_so_and_its_worker_lives(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_that_kills_every_worker_is_ended_and_goes_on_when_it_is_tried_again(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--no-worker", env=ENVIRONMENT) as server:

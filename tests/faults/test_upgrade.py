@@ -47,6 +47,7 @@ def manifest_of(server: Server, curation: str, folder: Path) -> dict[str, bytes]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_of_an_earlier_server_is_ended_by_the_present_one(earlier: Path, tmp_path: Path, end: int) -> None:
     archive, data = write_tar(tmp_path / "few.tar", digit_files(60)), tmp_path / "data"
