@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test test-all test-pythons lint faults rehearse described fuzz docs pictures bench dev clean
+.PHONY: demo test test-all test-pythons lint audit faults rehearse described fuzz docs pictures bench dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/tamis demo
@@ -28,6 +28,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known faults of the dependencies; it needs the network, and says so where there is none.
+audit:
+	./tests/audit.sh
 
 # Real processes that are killed, frozen, and left without disk or database; docs/reliability.md lists them.
 faults: $(VENV)/.installed-dev
@@ -60,7 +64,7 @@ dev: $(VENV)/.installed-dev
 	$(BIN)/tamis serve --reload
 
 clean:
-	rm -rf $(VENV) .pythons .rehearse demo-out dist
+	rm -rf $(VENV) .audit .pythons .rehearse demo-out dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -14,6 +14,7 @@ from service.dashboard.pages import pages
 from service.dashboard.security import secure
 from service.dashboard.static_files import static_files
 from service.description import describe
+from service.events import LatestJobs
 from service.janitor import sweep_regularly
 from service.observed import Observed, request_seconds
 from service.routes import (
@@ -61,6 +62,7 @@ def create_app(settings: Settings, *, require_key: bool) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.backend, app.state.require_key = backend, require_key
+    app.state.latest_jobs = LatestJobs(backend)
     app.state.requests = request_seconds()
     problems.install(app)
     app.add_middleware(Audited)

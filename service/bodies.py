@@ -17,6 +17,9 @@ ImageSize = Literal["auto"] | Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Epochs = Annotated[int, Field(ge=1, le=10_000)] | None
 Steps = Annotated[int, Field(ge=1, le=10_000_000)] | None
 Device = Literal["auto", "cpu", "cuda"]
+Priority = Annotated[
+    Literal["low", "normal", "high"], Field(description="A worker takes the highest first, and of equals the earliest.")
+]
 Length = TypeVar("Length", "NewCuration", "NewTraining")
 
 
@@ -55,7 +58,7 @@ class Named(Request):
 
 
 class NewDataset(Named):
-    pass
+    priority: Priority = "normal"
 
 
 class Rename(Named):
@@ -89,6 +92,7 @@ class NewCuration(Request):
     steps: Steps = Field(None, description="The same in optimiser steps.")
     device: Device = Field("auto", description="auto is what the worker has.")
     seed: int = Field(0, ge=0, lt=2**31)
+    priority: Priority = "normal"
 
     @model_validator(mode="after")
     def _one_length(self) -> "NewCuration":
@@ -106,6 +110,7 @@ class NewManifest(Request):
     duplicates: Duplicates = Field(
         "keep", description="exact drops all but the first of equal files, near those that look alike as well."
     )
+    priority: Priority = "normal"
 
 
 class ThumbnailSize(IntEnum):
@@ -167,6 +172,7 @@ class NewTraining(Request):
         "curated", description="What tells the pairs to treat: the band of the manifest, its list, or the batch."
     )
     seed: int = Field(0, ge=0, lt=2**31)
+    priority: Priority = "normal"
 
     @model_validator(mode="after")
     def _together(self) -> "NewTraining":

@@ -6,6 +6,7 @@ An event carries a job's whole present state and its id is the row's version, so
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -26,7 +27,7 @@ def job_events(request: Request, backend: Backend, model: type[Job], row_id: str
     """Events of one job until it ends. Raises NotFoundError before the stream begins."""
 
     def read() -> tuple[int, dict[str, Any]]:
-        with backend.catalog.session() as session:
+        with backend.catalog.reading() as session:
             row = found(session, model, row_id)
             return row.version, {"state": row.state, "error": row.error, **progress_view(row).model_dump()}
 
@@ -49,18 +50,36 @@ def job_events(request: Request, backend: Backend, model: type[Job], row_id: str
     return _stream(events())
 
 
-def all_job_events(request: Request, backend: Backend) -> StreamingResponse:
-    """Events of every job, each sent when its row changed; a new listener gets the present state of all."""
+class LatestJobs:
+    """The jobs as they were a moment ago: read once for all who listen, however many that are."""
 
-    def read() -> list[dict[str, Any]]:
-        with backend.catalog.session() as session:
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._asked = backend, -POLL_SECONDS
+        self._reading: asyncio.Task[list[dict[str, Any]]] | None = None
+
+    async def get(self) -> list[dict[str, Any]]:
+        moment = time.monotonic()
+        if self._reading is None or (self._reading.done() and moment - self._asked >= POLL_SECONDS):
+            self._asked, self._reading = moment, asyncio.create_task(run_in_threadpool(self._read))
+        # One listener who leaves ends nobody else's.
+        return await asyncio.shield(self._reading)
+
+    def _read(self) -> list[dict[str, Any]]:
+        with self._backend.catalog.reading() as session:
             return [view.model_dump(mode="json") for view in job_views(session)]
+
+
+def all_job_events(request: Request) -> StreamingResponse:
+    """Events of every job, each sent when its row changed; a new listener gets the present state of all."""
+    latest: LatestJobs = request.app.state.latest_jobs
 
     async def events() -> AsyncIterator[str]:
         sent: dict[str, dict[str, Any]] = {}
-        number = _last_event_id(request)
+        number, seen = _last_event_id(request), None
         async for _ in _ticks(request):
-            for job in reversed(await run_in_threadpool(read)):
+            jobs = await latest.get()
+            changed, seen = [] if jobs is seen else jobs, jobs
+            for job in reversed(changed):
                 if sent.get(job["id"]) != job:
                     sent[job["id"]] = job
                     number += 1

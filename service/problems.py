@@ -15,6 +15,7 @@ from service import tus
 from service.dashboard import security
 from service.dashboard.render import error_page
 from tamis import errors
+from tamis.store.outages import outage_of
 
 log = logging.getLogger("tamis.service")
 
@@ -98,6 +99,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def unknown(request: Request, error: Exception) -> Response:
+        away = outage_of(error)
+        if away is not None:
+            log.warning("%s %s: %s", request.method, request.url.path, away)
+            what = away.partition(" (")[0].capitalize()
+            unavailable = "unavailable", f"{what} does not answer.", "Try again in a moment."
+            return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, *unavailable, headers=security.HEADERS)
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem(
             request,

@@ -188,7 +188,7 @@ def _row(backend: Backend, stored: Stored, sql: str, number: int) -> dict[str, A
 
 
 def _stored(backend: Backend, dataset_id: str) -> Stored:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         row = session.get(Dataset, dataset_id)
         if row is None:
             raise NotFoundError(f"There is no dataset {dataset_id}.", "GET /api/v1/datasets lists them.")

@@ -22,6 +22,7 @@ class JobFields(BaseModel):
     state: State
     progress: Progress
     error: str | None
+    priority: Literal["low", "normal", "high"]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -246,6 +246,7 @@ def _job_fields(row: Job) -> dict[str, Any]:
         "state": row.state,
         "progress": progress_view(row),
         "error": row.error,
+        "priority": row.priority,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,

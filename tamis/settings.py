@@ -59,6 +59,14 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Of the log: text, or json, an object a line.")
     log_requests: bool = Field(False, description="Whether the log has a line for each request.")
     lease_seconds: float = Field(15.0, gt=0, description="A worker silent for so long is taken for dead.")
+    cpu_jobs: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Jobs of queue cpu that a worker runs at once; curations wait there for their parts.",
+    )
+    gpu_jobs: int = Field(1, ge=1, le=64, description="The same of queue gpu: encoders, shards to embed.")
+    train_jobs: int = Field(1, ge=1, le=64, description="The same of queue train: trainings and experiments.")
     api_key: str | None = Field(None, description="The key that the command line sends to a server.")
     worker_id: str | None = Field(None, description="A worker's name that stays over restarts.")
 

@@ -60,7 +60,7 @@ class PageViews:
 
     def datasets(self, cursor: str | None) -> Values:
         """A page of data sets, each with the latest of its curations, and the jobs that run or wait."""
-        with self._backend.catalog.session() as session:
+        with self._backend.catalog.reading() as session:
             rows, following = page(session, sa.select(Dataset), Dataset, cursor, DATASETS)
             ids = [row.id for row in rows]
             # Ids sort by time, so the largest is the latest.
@@ -71,7 +71,7 @@ class PageViews:
         return {"items": items, "next": following, "jobs": self.jobs(only_active=True)}
 
     def dataset(self, dataset_id: str, quarantine_cursor: str | None) -> Values:
-        with self._backend.catalog.session() as session:
+        with self._backend.catalog.reading() as session:
             dataset = dataset_view(found(session, Dataset, dataset_id)).model_dump(mode="json")
             query = sa.select(Curation).where(Curation.dataset_id == dataset_id)
             rows, _ = page(session, query, Curation, None, CURATIONS)
@@ -101,7 +101,7 @@ class PageViews:
 
     def curation(self, curation_id: str, sort: str, cursor: str | None) -> Values:
         """A curation with its chart, a page of its pairs and its manifests; without them before it has a result."""
-        with self._backend.catalog.session() as session:
+        with self._backend.catalog.reading() as session:
             row = found(session, Curation, curation_id)
             curation = curation_view(row).model_dump(mode="json")
             query = sa.select(Manifest).where(Manifest.curation_id == curation_id)
@@ -230,7 +230,7 @@ class PageViews:
         }
 
     def jobs(self, only_active: bool = False) -> list[Values]:
-        with self._backend.catalog.session() as session:
+        with self._backend.catalog.reading() as session:
             views = [view.model_dump(mode="json") for view in job_views(session)]
         return [view for view in views if not only_active or view["state"] in ACTIVE_STATES]
 

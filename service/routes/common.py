@@ -74,9 +74,11 @@ def _once(
     request_hash = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
     known = recall(session, key, route, request_hash)
     if known is not None:
-        return found(session, model, known)
+        # As text, where ids of decisions are numbers.
+        kind: Any = model
+        return found(session, model, kind.id.type.python_type(known))
     row: Any = make(session)
-    remember(session, key, route, request_hash, row.id)
+    remember(session, key, route, request_hash, str(row.id))
     return row  # type: ignore[no-any-return]  # Any above, because a type variable has no `id`
 
 

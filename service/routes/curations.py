@@ -42,7 +42,8 @@ def create_curation(
             id=new_id("cu"),
             dataset_id=body.dataset,
             embedding_id=_embedding_to_use(session, body),
-            parameters=body.model_dump(exclude={"dataset"}),
+            parameters=body.model_dump(exclude={"dataset", "priority"}),
+            priority=body.priority,
         )
         row.requeue("waiting for a worker")
         session.add(row)
@@ -102,13 +103,13 @@ def list_curations(
     query = sa.select(Curation)
     if dataset is not None:
         query = query.where(Curation.dataset_id == dataset)
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return list_page(session, query, Curation, curation_view, cursor, limit)
 
 
 @router.get("/{curation_id}")
 def get_curation(curation_id: str, backend: BackendDep) -> schemas.CurationView:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return curation_view(found(session, Curation, curation_id))
 
 
@@ -141,7 +142,7 @@ def get_bound(curation_id: str, backend: BackendDep) -> dict[str, Any]:
 
 
 def _summary(backend: Backend, curation_id: str) -> dict[str, Any]:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         row = found(session, Curation, curation_id)
         if row.summary is None:
             raise ConflictError(f"Curation {curation_id} is {row.state} and has no result.", "Wait until it succeeded.")

@@ -52,7 +52,7 @@ def create_dataset(
     by = this_caller(request).key_id or None
 
     def make(session: Session) -> Dataset:
-        row = Dataset(id=new_id("ds"), name=body.name, state="empty", key_id=by)
+        row = Dataset(id=new_id("ds"), name=body.name, state="empty", key_id=by, priority=body.priority)
         session.add(row)
         session.flush()
         return row
@@ -64,13 +64,13 @@ def create_dataset(
 
 @router.get("")
 def list_datasets(backend: BackendDep, cursor: Cursor = None, limit: Limit = 100) -> schemas.Page[schemas.DatasetView]:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return list_page(session, sa.select(Dataset), Dataset, dataset_view, cursor, limit)
 
 
 @router.get("/{dataset_id}")
 def get_dataset(dataset_id: str, backend: BackendDep) -> schemas.DatasetView:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return dataset_view(found(session, Dataset, dataset_id))
 
 

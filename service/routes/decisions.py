@@ -15,7 +15,7 @@ from service.pairs import pair_filter
 from service.ranking import matching_samples
 from service.requests import CheckedRoute
 from service.results import Result
-from service.routes.common import BackendDep, Cursor, Limit, Number, NumberFilter
+from service.routes.common import BackendDep, Cursor, IdempotencyKey, Limit, Number, NumberFilter, create_once
 from service.views import decision_view, decisions_page, decisions_query, found
 from tamis.errors import ConflictError, InputError
 from tamis.store.schema import Curation, Decision, new_id, now
@@ -27,9 +27,12 @@ AT_ONCE = 10_000
 
 
 @router.post("/curations/{curation_id}/decisions", status_code=201)
-def decide(curation_id: str, body: bodies.NewDecision, request: Request, backend: BackendDep) -> schemas.DecisionView:
+def decide(
+    curation_id: str, body: bodies.NewDecision, request: Request, backend: BackendDep, key: IdempotencyKey = None
+) -> schemas.DecisionView:
     by = this_caller(request).name
-    with backend.catalog.session() as session:
+
+    def make(session: Session) -> Decision:
         curation = found(session, Curation, curation_id, lock=True)
         if body.sample >= curation.dataset.samples:
             raise InputError(
@@ -37,7 +40,12 @@ def decide(curation_id: str, body: bodies.NewDecision, request: Request, backend
             )
         sequence = _append(session, curation_id, [{**body.model_dump(), "by": by}])
         mine = Decision.curation_id == curation_id, Decision.sequence == sequence
-        return decision_view(session.scalars(sa.select(Decision).where(*mine)).one(), undone=False)
+        return session.scalars(sa.select(Decision).where(*mine)).one()
+
+    def view(row: Decision) -> schemas.DecisionView:
+        return decision_view(row, undone=False)
+
+    return create_once(backend, Decision, f"curations/{curation_id}/decisions", key, body, make, view)
 
 
 @router.post("/curations/{curation_id}/decisions/bulk", status_code=201)

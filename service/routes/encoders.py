@@ -50,7 +50,7 @@ async def bring_encoder(
 @router.get("")
 def list_encoders(backend: BackendDep, cursor: Cursor = None, limit: Limit = 100) -> schemas.Page[schemas.EncoderView]:
     """Those that were sent."""
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return list_page(session, sa.select(StoredEncoder), StoredEncoder, encoder_view, cursor, limit)
 
 

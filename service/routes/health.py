@@ -25,7 +25,7 @@ def ready(request: Request, backend: BackendDep) -> Response:
     """200 once the database and the object store take what is written; names what does not otherwise."""
     problems = {}
     try:
-        with backend.catalog.session() as session:
+        with backend.catalog.reading() as session:
             session.execute(sa.text("SELECT 1"))
     except Exception as error:  # whatever the driver raises means the same here
         problems["database"] = type(error).__name__
@@ -52,7 +52,7 @@ def _exposition(backend: Backend, requests: Histogram) -> bytes:
     unfinished = Gauge("tamis_upload_bytes", "Bytes that unfinished uploads have claimed.", registry=registry)
     uploads = Gauge("tamis_uploads", "Unfinished uploads.", registry=registry)
     samples = Gauge("tamis_samples", "Samples stored.", registry=registry)
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         for model in JOBS.values():
             kind = kind_of(model)
             for state, count in session.execute(sa.select(model.state, sa.func.count()).group_by(model.state)):

@@ -20,19 +20,19 @@ router = APIRouter(route_class=CheckedRoute, prefix="/jobs", tags=["jobs"])
 @router.get("")
 def list_jobs(backend: BackendDep) -> schemas.Page[schemas.JobView]:
     """What runs or waits, and the latest that ended, newest first."""
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return schemas.Page(items=job_views(session), next=None)
 
 
 @router.get("/events")
-def jobs_events(request: Request, backend: BackendDep) -> StreamingResponse:
-    return all_job_events(request, backend)
+def jobs_events(request: Request) -> StreamingResponse:
+    return all_job_events(request)
 
 
 @router.get("/{job_id}")
 def get_job(job_id: str, backend: BackendDep) -> schemas.JobView:
     """The job of a data set (its ingest), a curation, a manifest or a training, by the id of that."""
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return job_view(job_row(session, job_id))
 
 
@@ -48,7 +48,7 @@ def get_job_log(
 @router.post("/{job_id}/cancel", status_code=202)
 def cancel_job(job_id: str, backend: BackendDep) -> schemas.JobView:
     """Cancels what waits or runs. Unlike a DELETE it deletes nothing, should the job have ended meanwhile."""
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         row = job_row(session, job_id)
     cancel_row(backend, row)
     return get_job(job_id, backend)

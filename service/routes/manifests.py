@@ -60,7 +60,8 @@ def create_manifest(
     def make(session: Session) -> Manifest:
         curation = found(session, Curation, curation_id)
         made_by(curation, curation.result_key)
-        row = Manifest(id=new_id("mf"), curation_id=curation_id, parameters=body.model_dump())
+        parameters = body.model_dump(exclude={"priority"})
+        row = Manifest(id=new_id("mf"), curation_id=curation_id, parameters=parameters, priority=body.priority)
         row.requeue("waiting for a worker")
         session.add(row)
         session.flush()
@@ -79,13 +80,13 @@ def list_manifests(
     query = sa.select(Manifest)
     if curation is not None:
         query = query.where(Manifest.curation_id == curation)
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return list_page(session, query, Manifest, manifest_view, cursor, limit)
 
 
 @router.get("/manifests/{manifest_id}")
 def get_manifest(manifest_id: str, backend: BackendDep) -> schemas.ManifestView:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return manifest_view(found(session, Manifest, manifest_id))
 
 
@@ -98,7 +99,7 @@ def manifest_events(manifest_id: str, request: Request, backend: BackendDep) -> 
 def export(manifest_id: str, form: Annotated[Form, Query(alias="format")], backend: BackendDep) -> StreamingResponse:
     """The kept samples in the form of another tool, with their images, as a tar archive. Where an image is gone the
     archive ends early."""
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         row = found(session, Manifest, manifest_id)
         key, dataset = made_by(row, row.key), row.curation.dataset_id
     samples = pq.read_table(pa.BufferReader(backend.objects.get(f"{key}/{SAMPLES}")))
@@ -113,7 +114,7 @@ def get_report(manifest_id: str, backend: BackendDep) -> Response:
     # Loads PyTorch, half of what a server would take to start and most of its memory, for this request alone.
     from tamis.report.page import report
 
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         row = found(session, Manifest, manifest_id)
         prefix, dataset, name = made_by(row, row.key), row.curation.dataset_id, row.curation.dataset.name
     with tempfile.TemporaryDirectory(dir=backend.settings.data) as folder:
@@ -133,7 +134,7 @@ def download(manifest_id: str, name: str, request: Request, backend: BackendDep)
     """
     if name not in MEDIA_TYPES:
         raise NotFoundError(f"A manifest has no file {name!r}.", f"It has {', '.join(MEDIA_TYPES)}.")
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         row = found(session, Manifest, manifest_id)
         prefix = made_by(row, row.key)
     sha256 = _sha256(backend, prefix, name)

@@ -32,7 +32,8 @@ def create_training(
     """Asks for a training on a manifest, or for an experiment on a curation."""
 
     def make(session: Session) -> Training:
-        row = Training(id=new_id("tr"), parameters=_stated(body), **_about(session, body))
+        about = _about(session, body)
+        row = Training(id=new_id("tr"), parameters=_stated(body), priority=body.priority, **about)
         row.requeue("waiting for a worker")
         session.add(row)
         session.flush()
@@ -63,7 +64,7 @@ def _about(session: Session, body: bodies.NewTraining) -> dict[str, str]:
 
 def _stated(body: bodies.NewTraining) -> dict[str, Any]:
     """What the worker is told: all, or what was said where a recipe stands for the rest."""
-    about = {"manifest", "curation", "dataset"}
+    about = {"manifest", "curation", "dataset", "priority"}
     left_out = about | (bodies.OF_EXPERIMENT if body.manifest else bodies.OF_ONE_TRAINING)
     stated = body.model_dump(exclude=left_out, exclude_unset=body.recipe is not None)
     if body.manifest is None:
@@ -81,13 +82,13 @@ def list_trainings(
 ) -> schemas.Page[schemas.TrainingView]:
     """manifest: trainings on it. curation: trainings on its manifests, and experiments on it."""
     query = trainings_of(curation=curation, manifest=manifest)
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return list_page(session, query, Training, training_view, cursor, limit)
 
 
 @router.get("/{training_id}")
 def get_training(training_id: str, backend: BackendDep) -> schemas.TrainingView:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return training_view(found(session, Training, training_id))
 
 

@@ -83,7 +83,7 @@ def list_uploads(
     query = sa.select(Upload).options(joinedload(Upload.dataset)).where(*is_unfinished())
     if dataset is not None:
         query = query.where(Upload.dataset_id == dataset)
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return list_page(session, query, Upload, upload_view, cursor, limit)
 
 
@@ -146,12 +146,12 @@ async def overridden(
 
 
 def _upload(backend: Backend, upload_id: str) -> Upload:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         return backend.uploads.get(session, upload_id)
 
 
 def _to_continue(backend: Backend, upload_id: str, start: int) -> Upload:
-    with backend.catalog.session() as session:
+    with backend.catalog.reading() as session:
         upload = backend.uploads.ending_at(session, upload_id, start)
         if upload.received < upload.size:
             open_dataset(session, upload.dataset_id)

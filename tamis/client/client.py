@@ -66,7 +66,12 @@ class Client:
         self._http.close()
 
     def upload(
-        self, source: str | Path, name: str, progress: Progress | None = None, follow_links: bool = False
+        self,
+        source: str | Path,
+        name: str,
+        progress: Progress | None = None,
+        follow_links: bool = False,
+        priority: str = "normal",
     ) -> dict[str, Any]:
         """Creates a data set and sends a folder (packed as tar on the way) or an archive; returns the queued data set.
 
@@ -75,14 +80,15 @@ class Client:
 
         progress: called with bytes sent and bytes in all.
         follow_links: whether files are sent that links of the folder name outside of it; they are refused otherwise.
+        priority: low, normal or high, of what stores the images there.
         """
         packed = pack(source, follow_links)
         if packed.size <= PART:
-            return self._send_at_once(packed, name, progress)
+            return self._send_at_once(packed, name, progress, priority)
         sha256 = packed.sha256()
         upload = self._unfinished(packed, name, sha256)
         if upload is None:
-            dataset = self._create("/datasets", {"name": name})
+            dataset = self._create("/datasets", _named(name, priority))
             headers = {**creation_headers(packed, sha256), "idempotency-key": uuid.uuid4().hex}
             address = f"/api/v1/datasets/{dataset['id']}/uploads"
             upload = _answer(self._retried(lambda: self._http.post(address, headers=headers)))
@@ -99,8 +105,8 @@ class Client:
                 return upload
         return None
 
-    def _send_at_once(self, packed: Packed, name: str, progress: Progress | None) -> dict[str, Any]:
-        dataset = self._create("/datasets", {"name": name})
+    def _send_at_once(self, packed: Packed, name: str, progress: Progress | None, priority: str) -> dict[str, Any]:
+        dataset = self._create("/datasets", _named(name, priority))
 
         def send() -> httpx.Response:
             return self._http.post(
@@ -116,9 +122,9 @@ class Client:
         except ConflictError as conflict:
             return self._arrived(dataset["id"], conflict)
 
-    def register(self, address: str, name: str) -> dict[str, Any]:
+    def register(self, address: str, name: str, priority: str = "normal") -> dict[str, Any]:
         """Creates a data set of what the server reads in place, as s3://BUCKET/PREFIX or file:///FOLDER; returns it."""
-        dataset = self._create("/datasets", {"name": name})
+        dataset = self._create("/datasets", _named(name, priority))
         try:
             return self._create(f"/datasets/{dataset['id']}/location", {"uri": address})
         except ConflictError as conflict:
@@ -365,6 +371,11 @@ class Client:
             # Of many clients that were refused at once, not all are to come back at once.
             time.sleep(float(told) if told.isdecimal() else 0.2 * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("the loop returns or raises")
+
+
+def _named(name: str, priority: str) -> dict[str, Any]:
+    """A data set to be made; an earlier server knows no priority but the normal one, by no name."""
+    return {"name": name} | ({} if priority == "normal" else {"priority": priority})
 
 
 def _counted(packed: Packed, progress: Progress | None) -> Iterator[bytes]:

@@ -29,6 +29,7 @@ def bench(
             "loss",
             "shared",
             "first-contact",
+            "load",
         ],
         Parameter(help="What to measure.", group=WHAT),
     ],

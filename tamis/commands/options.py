@@ -75,6 +75,10 @@ Device = Annotated[
     ),
 ]
 # Where a server computes is no matter of this machine's TAMIS_DEVICE.
+Priority = Annotated[
+    Literal["low", "normal", "high"],
+    Parameter(help="A worker takes the highest first, and of equals the earliest.", group=ON_SERVER),
+]
 ServerDevice = Annotated[
     Literal["auto", "cpu", "cuda"], Parameter(help="Where to compute; auto is what the worker has.", group=ON_SERVER)
 ]

@@ -13,6 +13,7 @@ from tamis.commands.options import (
     Encoding,
     Force,
     Out,
+    Priority,
     Quiet,
     Result,
     Seed,
@@ -51,6 +52,7 @@ def upload(
     treatment: Treatment = Treatment(),
     seed: Seed = 0,
     device: ServerDevice = "auto",
+    priority: Priority = "normal",
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
@@ -69,15 +71,16 @@ def upload(
         kept = "What has arrived there is kept: typed again, it goes on from there."
         with steps(f"Sending {source} to {server.server}.", quiet=quiet, kept=kept) as step:
             if "://" in source:
-                dataset = client.register(source, name)
+                dataset = client.register(source, name, priority)
             else:
-                dataset = client.upload(source, name, step(f"send {source}", in_bytes=True), follow_links)
+                sending = step(f"send {source}", in_bytes=True)
+                dataset = client.upload(source, name, sending, follow_links, priority)
         work = "stores and curates" if curate else "stores"
         with steps(f"{server.server} {work} {dataset['id']}.", quiet=quiet, kept=STAYS) as step:
             found: dict[str, Any] = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))
             told = [f"{found['id']}  {found['samples']} images, {found['quarantined']} in quarantine"]
             if curate:
-                found = _curated(client, found["id"], asked, step)
+                found = _curated(client, found["id"], {**asked, **_ranked(priority)}, step)
                 told.append(_of_curation(found))
             if out is not None:
                 found["manifest"] = _fetched(client, found["id"], out, treatment, step)
@@ -113,12 +116,13 @@ def create_curation(
     difficulty: Difficulty = Difficulty(),
     seed: Seed = 0,
     device: ServerDevice = "auto",
+    priority: Priority = "normal",
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
     encoding.judge(server=True)
     difficulty.judge()
-    asked = {**_changed(encoding), **_changed(difficulty), "seed": seed, "device": device}
+    asked = {**_changed(encoding), **_changed(difficulty), "seed": seed, "device": device, **_ranked(priority)}
     plan = f"{server.server} curates {dataset}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
         curation = _curated(client, dataset, asked, step)
@@ -133,6 +137,7 @@ def create_training(
     training: Training = Training(),
     seed: Seed = 0,
     device: ServerDevice = "auto",
+    priority: Priority = "normal",
     server: Server = Server(),
     quiet: Quiet = False,
 ) -> Result:
@@ -144,7 +149,7 @@ def create_training(
         )
     plan = f"{server.server} trains on {manifest}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
-        asked = client.train(manifest, **_changed(training), seed=seed, device=device)
+        asked = client.train(manifest, **_changed(training), seed=seed, device=device, **_ranked(priority))
         ended: dict[str, Any] = client.wait(f"/trainings/{asked['id']}", following(step, "train"))
     probe = ended["result"]["probe"]
     print(f"{ended['id']}  " + (f"linear probe {probe['accuracy']:.1%}" if probe else "no linear probe without labels"))
@@ -159,6 +164,10 @@ def _changed(options: Encoding | Difficulty | Treatment | Training) -> dict[str,
 
 def _given(seed: int, device: str) -> dict[str, Any]:
     return ({"seed": seed} if seed else {}) | ({"device": device} if device != "auto" else {})
+
+
+def _ranked(priority: str) -> dict[str, Any]:
+    return {} if priority == "normal" else {"priority": priority}
 
 
 def _curated(client: Any, dataset: str, asked: dict[str, Any], step: Step) -> dict[str, Any]:

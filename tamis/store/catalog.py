@@ -67,7 +67,7 @@ def open_catalog(settings: Settings) -> Catalog:
 def revision_and_time(catalog: Catalog) -> tuple[str, float]:
     """The revision of the database's tables, and its clock in seconds since 1970."""
     asked = "extract(epoch FROM now())" if catalog.engine.dialect.name == "postgresql" else "strftime('%s', 'now')"
-    with catalog.session() as session:
+    with catalog.reading() as session:
         revision, moment = session.execute(sa.text(f"SELECT version_num, {asked} FROM alembic_version")).one()
         return str(revision), float(moment)
 
@@ -133,6 +133,14 @@ def advance(catalog: Catalog, model: type[Job], row_id: str, **changes: Any) -> 
             raise CancelledError(f"{row_id} was cancelled.")
         if "state" in changes or "stage" in changes or "done" not in changes:
             _note(session, model, row_id, changes)
+
+
+def count_death(catalog: Catalog, model: type[Job], row_id: str) -> int:
+    """Of a worker that died while it held the job; returns how many that were since it was queued."""
+    counted = sa.update(model).where(model.id == row_id).values(deaths=model.deaths + 1)
+    with catalog.session() as session:
+        _changed(session, counted)
+        return session.scalar(sa.select(model.deaths).where(model.id == row_id)) or 0
 
 
 def _note(session: Session, model: type[Job], row_id: str, changes: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def sweep_checkpoints(catalog: Catalog, objects: Objects, jobs: Jobs, age: timed
     last: what ended before has no new ones. Objects of which this catalogue knows no job stay.
     """
     keys, unwritten = objects.list(f"{FOLDER}/"), objects.unwritten(FOLDER)
-    over = _ended(catalog, age) - jobs.unfinished()
+    over = _ended(catalog, age) - jobs.unfinished().keys()
     left = [key for key in keys if subject_of(PurePosixPath(key).stem) in over]
     cut = [path for path in unwritten if subject_of(path.stem) in over]
     for key in left:

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
 from sqlalchemy.orm import Session
 
+from tamis.store.schema import JOBS
+
 APPLICATION = "tamis"
 # Bumped when a workflow changes its steps: jobs of one version are never continued by the code of another.
 WORKFLOW_VERSION = "3"
@@ -18,6 +20,9 @@ WORKFLOW_VERSION = "3"
 QUEUES = ("cpu", "gpu", "train")
 SCAN_QUEUE = "scan"
 UNFINISHED = ["PENDING", "ENQUEUED", "DELAYED"]
+
+# As the job engine has them: the least goes first, and of equal ones the earliest.
+PRIORITIES = {"high": 1, "normal": 2, "low": 3}
 
 # What the service may ask for, and the queue on which it starts.
 QUEUE_OF = {"ingest": "cpu", "curation": "cpu", "manifest": "cpu", "layout": "cpu", "training": "train"}
@@ -32,8 +37,11 @@ class Jobs:
     def enqueue(self, session: Session, kind: str, subject: str, *attempt: str) -> None:
         """Enqueues the job of `kind` for the row `subject` as part of the session's transaction.
 
-        Row and job appear together or not at all, so no moment of a crash can leave one without the other.
+        Row and job appear together or not at all, so no moment of a crash can leave one without the other. It has the
+        row's priority.
         """
+        model = JOBS[subject.partition("_")[0]]
+        priority = session.scalars(sa.select(model.priority).where(model.id == subject)).one()
         self.client.enqueue_in_transaction(
             session,
             {
@@ -42,6 +50,7 @@ class Jobs:
                 "workflow_id": workflow_id(kind, subject, *attempt),
                 "app_version": WORKFLOW_VERSION,
                 "application_name": APPLICATION,
+                "priority": PRIORITIES[priority],
             },
             subject,
         )
@@ -78,10 +87,12 @@ class Jobs:
         held = self.client.list_workflows(status="PENDING", load_input=False, load_output=False)
         return {workflow.executor_id for workflow in held if workflow.executor_id}
 
-    def unfinished(self) -> set[str]:
-        """The rows for which any workflow waits or runs, or will be adopted."""
-        found = self.client.list_workflows(status=UNFINISHED, load_input=False, load_output=False)
-        return {subject_of(workflow.workflow_id) for workflow in found}
+    def unfinished(self) -> dict[str, list[str]]:
+        """By the row for which they wait or run, or will be adopted, the ids of workflows."""
+        by_row: dict[str, list[str]] = {}
+        for workflow in self.client.list_workflows(status=UNFINISHED, load_input=False, load_output=False):
+            by_row.setdefault(subject_of(workflow.workflow_id), []).append(workflow.workflow_id)
+        return by_row
 
     def resume(self, workflow: str, queue: str) -> None:
         """Puts an interrupted workflow back on its queue; finished steps are not run again."""

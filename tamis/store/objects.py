@@ -1,15 +1,17 @@
 """The object store: a folder or a bucket behind one small set of verbs. Keys name content that never changes."""
 
+import errno
 import hashlib
 import io
 import itertools
 import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
@@ -17,8 +19,14 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from tamis.errors import InputError, LimitError, NotFoundError, SettingsError
 from tamis.settings import Settings
+from tamis.store.outages import StoreAwayError
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
 
 PART = 8 * 2**20
+# What is away for longer is told, and waited for by who asked: a job says so meanwhile, a request is answered.
+RETRY: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=10)}
 _SEGMENT = re.compile(r"[A-Za-z0-9_.=-]+")
 
 
@@ -57,22 +65,23 @@ class Objects:
         Raises LimitError beyond `limit` bytes.
         """
         size, digest = 0, hashlib.sha256()
-        async with obstore.open_writer_async(self._store, _checked(key), buffer_size=PART) as writer:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > limit:
-                    raise LimitError(
-                        f"The upload is larger than the {limit} bytes this server takes.",
-                        "Send it in parts as several data sets, or raise TAMIS_MAX_UPLOAD_BYTES.",
-                    )
-                digest.update(chunk)
-                await writer.write(chunk)
+        with _numbered():
+            async with obstore.open_writer_async(self._store, _checked(key), buffer_size=PART) as writer:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > limit:
+                        raise LimitError(
+                            f"The upload is larger than the {limit} bytes this server takes.",
+                            "Send it in parts as several data sets, or raise TAMIS_MAX_UPLOAD_BYTES.",
+                        )
+                    digest.update(chunk)
+                    await writer.write(chunk)
         return size, digest.hexdigest()
 
     def join(self, keys: Sequence[str], key: str) -> str:
         """Writes the objects `keys` one after the other as one object, part by part; returns its SHA-256."""
         digest = hashlib.sha256()
-        with obstore.open_writer(self._store, _checked(key), buffer_size=PART) as writer:
+        with _numbered(), obstore.open_writer(self._store, _checked(key), buffer_size=PART) as writer:
             for chunk in itertools.chain.from_iterable(map(self.stream, keys)):
                 digest.update(chunk)
                 writer.write(chunk)
@@ -175,6 +184,7 @@ def s3_store(bucket: str, prefix: str | None, settings: Settings) -> S3Store:
         prefix=prefix,
         region=region,
         client_options={"allow_http": True} if plain else {},
+        retry_config=RETRY,
         **named,  # type: ignore[arg-type]  # a TypedDict cannot be unpacked conditionally
     )
 
@@ -200,6 +210,17 @@ class _named:  # noqa: N801  used as a function
             raise NotFoundError(f"There is no object {self._key}.") from error
 
 
+@contextmanager
+def _numbered() -> Iterator[None]:
+    """obstore's readers and writers raise a bare OSError without a number for whatever befalls the store."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise StoreAwayError(errno.ECONNRESET, str(error).partition("\n")[0]) from error
+
+
 class Seekable(io.RawIOBase):
     """obstore's reader as a raw file, which zipfile and tarfile can work with."""
 
@@ -221,9 +242,7 @@ class Seekable(io.RawIOBase):
         return self._reader.tell()
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]  # narrower than any buffer
-        try:
+        with _numbered():
             content = bytes(self._reader.read(len(buffer)))
-        except BaseError as error:
-            raise OSError("The object store stopped answering.") from error
         buffer[: len(content)] = content
         return len(content)

@@ -79,6 +79,9 @@ class Job(Base):
     message: Mapped[str] = mapped_column(default="")
     version: Mapped[int] = mapped_column(default=1)
     error: Mapped[str | None]
+    priority: Mapped[str] = mapped_column(default="normal", server_default="normal")
+    # Of workers that held it, since it was queued.
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -86,7 +89,7 @@ class Job(Base):
     def requeue(self, message: str) -> None:
         """Ready for a worker, whatever became of an earlier try."""
         self.state, self.message, self.error = "queued", message, None
-        self.stage, self.done, self.total = "", 0, 0
+        self.stage, self.done, self.total, self.deaths = "", 0, 0, 0
         self.started_at = self.finished_at = None
         self.version = (self.version or 0) + 1
         self.note(message)
@@ -345,7 +348,8 @@ JOBS: dict[str, type[Job]] = {"ds": Dataset, "cu": Curation, "mf": Manifest, "tr
 
 
 class WorkerLease(Base):
-    """A worker is alive while its lease is fresh. `holder` changes when another worker claims what it left."""
+    """A worker is alive while its lease is fresh. `holder` changes when another worker claims what it left; it is empty
+    where that was given up."""
 
     __tablename__ = "worker_leases"
 
@@ -356,6 +360,8 @@ class WorkerLease(Base):
     queues: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    # For so long others wait for it to be renewed.
+    seconds: Mapped[float] = mapped_column(default=15.0, server_default="15")
     # Bytes of its GPU's memory, of one that has used it.
     gpu_used: Mapped[int | None]
     gpu_total: Mapped[int | None]

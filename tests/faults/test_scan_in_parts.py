@@ -24,7 +24,6 @@ from tamis.store.checkpoints import sweep_checkpoints
 from tamis.store.jobs import Jobs, open_jobs
 from tamis.store.leases import live_workers
 from tamis.store.objects import open_objects
-from worker.durable.main import CONCURRENCY
 
 # Longer than a busy machine keeps a worker from renewing its lease: here others would take it at once.
 ENVIRONMENT = {"TAMIS_LEASE_SECONDS": "6"}
@@ -206,7 +205,7 @@ def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack:
         assert stack.tiles_stored(curation, 0) == 1
         left = stack.checkpoints(curation)
         # One more than there are places for those that wait for their parts.
-        count = len(workers) * CONCURRENCY["cpu"] + 1
+        count = len(workers) * Settings().cpu_jobs + 1
         stack.shut("later")
         asked = [stack.server.client.curate(stack.dataset, **REQUEST)["id"] for _ in range(count)]
         until(lambda: stack.tiles_stored(asked[0], 0) == 1, 60, "the next curation's first checkpoint")

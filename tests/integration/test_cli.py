@@ -27,6 +27,7 @@ import tamis
 from benchmarks import scale
 from benchmarks.detect import run as detect_benchmark
 from benchmarks.embed import run as embed_benchmark
+from benchmarks.load import run as load_benchmark
 from benchmarks.scale import run as scale_benchmark
 from benchmarks.train import run as train_benchmark
 from service.bodies import NewCuration
@@ -407,6 +408,15 @@ def test_the_first_line_comes_before_anything_heavy_is_loaded(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", dedent(code), *CURATE], capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("Curating photos: ")) == (3, True), done.stderr
     assert set(done.stdout.split()) & {"torch", "numpy", "pyarrow", "sklearn"} == set()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_load_measures_each_kind_of_it() -> None:
+    found = dict(load_benchmark(count=2000, requests=24, pages=3, upload=2**16, seconds=2))
+    assert {"1 clients", "readers alone", "readers beside 3 open pages", "soak"} <= found.keys()
+    assert found["readers beside uploads"]["uploaded_bytes_a_second"] > 0
+    assert found["soak"]["requests"] >= 24
+    assert len(found["soak"]["held_bytes"]) >= 2
 
 
 def test_the_benchmark_of_detection_scores_mixed_images_and_flagged_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

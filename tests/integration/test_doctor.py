@@ -22,7 +22,7 @@ def test_what_is_well_is_told(
     assert all(line.startswith("well ") for line in lines[:-1])
     checks = json.loads(lines[-1])["checks"]
     assert list(checks) == ["versions", "device", "data folder", "database", "object store", "workers"]
-    assert "0036" in checks["database"]
+    assert "0037" in checks["database"]
     assert checks["workers"] == "alive: 0 on cpu, 0 on gpu, 0 on train"
     assert not list((tmp_path / "data" / "objects").rglob("doctor*"))
 

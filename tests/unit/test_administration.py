@@ -20,7 +20,7 @@ from tamis.client.client import Client
 from tamis.logs import Objects, about
 from tamis.settings import Settings
 from tamis.store.catalog import advance
-from tamis.store.leases import claim_lease, give_up_lease, take_lease
+from tamis.store.leases import take_lease
 from tamis.store.quota import claim_room
 from tamis.store.schema import Curation, Dataset, now
 
@@ -237,15 +237,6 @@ def test_the_client_comes_back_when_it_is_told_to(monkeypatch: pytest.MonkeyPatc
     assert client.datasets() == []
     assert waited[0] == 7
     assert 0.2 <= waited[1] <= 0.6
-
-
-def test_what_a_worker_gives_up_is_taken_over_at_once(guarded: Any) -> None:
-    catalog = backend_of(guarded).catalog
-    take_lease(catalog, "leaving", "h", 3600, host="", pid=1, queues="cpu")
-    give_up_lease(catalog, "leaving", "another holder")
-    assert not claim_lease(catalog, "leaving", "next", 60)
-    give_up_lease(catalog, "leaving", "h")
-    assert claim_lease(catalog, "leaving", "next", 60)
 
 
 def test_that_the_server_lives_is_answered_while_the_database_is_away(

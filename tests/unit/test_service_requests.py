@@ -213,6 +213,18 @@ def test_the_same_key_sent_at_once_makes_one_object(client: Any) -> None:
     assert_problem(other, 409)
 
 
+def test_a_decision_whose_answer_was_lost_is_sent_again_and_made_once(client: Any) -> None:
+    stored(client)
+
+    def decide(verdict: str) -> httpx.Response:
+        body, headers = {"sample": 1, "verdict": verdict}, {"idempotency-key": "k"}
+        return client.post("/api/v1/curations/cu/decisions", json=body, headers=headers)  # type: ignore[no-any-return]
+
+    assert decide("drop").json() == decide("drop").json()
+    assert len(client.get("/api/v1/curations/cu/decisions").json()["items"]) == 1
+    assert_problem(decide("keep"), 409)
+
+
 def test_decisions_made_at_once_are_all_kept_and_undone_once(client: Any) -> None:
     stored(client)
 

@@ -1,18 +1,25 @@
 """The curation job: embed what is not embedded yet, plan the scan, scan in as many parts as are worth it, and publish
 one immutable result. What a part found is the last state of its checkpoint."""
 
-from typing import Any
-
 import sqlalchemy as sa
-from dbos import DBOS, SetWorkflowID
 
 from tamis.store import schema
 from tamis.store.catalog import advance, advance_part
 from tamis.store.checkpoints import checkpoint_key
-from tamis.store.jobs import SCAN_QUEUE, attempt_of, workflow_id
+from tamis.store.jobs import SCAN_QUEUE, workflow_id
 from tamis.store.leases import live_workers
 from worker.durable.embed import asked_of, embed_blends, embed_dataset
-from worker.durable.runtime import locked, reported, runtime, stages, step, stored_dataset, throttled, workflow
+from worker.durable.runtime import (
+    begin_part,
+    locked,
+    reported,
+    runtime,
+    stages,
+    step,
+    stored_dataset,
+    throttled,
+    workflow,
+)
 from worker.steps import curate as steps
 
 # A part is worth a worker of its own if it takes so long: every part reads the embeddings, and what it found is stored.
@@ -26,7 +33,10 @@ def run_curation(curation_id: str) -> None:
         blends_key = embed_blends(curation_id, embedding_id)
         queue, parts = plan_scan(curation_id, embedding_id, blends_key)
         if parts > 1:
-            handles = [_enqueue_part(queue, curation_id, embedding_id, part, parts) for part in range(parts)]
+            handles = [
+                begin_part(queue, "scan", curation_id, str(part), run_part, curation_id, embedding_id, part, parts)
+                for part in range(parts)
+            ]
             for handle in handles:
                 handle.get_result()
         find_difficult(curation_id, embedding_id, parts)
@@ -52,11 +62,6 @@ def plan_scan(curation_id: str, embedding_id: str, blends_key: str | None) -> tu
 def number_of_parts(seconds: float, workers: int) -> int:
     """One for each worker, as long as each takes at least PART_SECONDS of the scan's estimated time; at least one."""
     return max(1, min(workers, int(seconds / PART_SECONDS)))
-
-
-def _enqueue_part(queue: str, curation_id: str, embedding_id: str, part: int, parts: int) -> Any:
-    with SetWorkflowID(workflow_id("scan", curation_id, str(part), attempt_of(str(DBOS.workflow_id)))):
-        return DBOS.enqueue_workflow(queue, run_part, curation_id, embedding_id, part, parts)
 
 
 @workflow("scan")

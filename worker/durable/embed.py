@@ -1,15 +1,12 @@
 """The embed stage of a curation, whose shards fan out over the gpu queue."""
 
-from typing import Any
-
 import sqlalchemy as sa
-from dbos import DBOS, SetWorkflowID
 
 from tamis.encoders.names import encoder_place, parse_encoder
 from tamis.store.checkpoints import checkpoint_key
-from tamis.store.jobs import attempt_of, workflow_id
+from tamis.store.jobs import workflow_id
 from tamis.store.schema import Curation, Dataset, Embedding, Shard, new_id
-from worker.durable.runtime import reporter, runtime, shard_ref, stages, step, stored_dataset, workflow
+from worker.durable.runtime import begin_part, reporter, runtime, shard_ref, stages, step, stored_dataset, workflow
 from worker.steps import embed as steps
 from worker.steps.encoder import loaded, store_loaded, store_trained
 from worker.steps.request import Request, request_from
@@ -20,12 +17,14 @@ def embed_dataset(curation_id: str) -> str:
     brought = find_embedding(curation_id, None)
     if brought is not None:
         return brought
-    encoder_key = _child("encoder", curation_id, "", make_encoder, curation_id).get_result()
+    encoder_key = begin_part("gpu", "encoder", curation_id, "", make_encoder, curation_id).get_result()
     known = find_embedding(curation_id, encoder_key)
     if known is not None:
         return known
     ordinals = list_shards(curation_id)
-    handles = [_child("features", curation_id, str(n), embed_shard, curation_id, encoder_key, n) for n in ordinals]
+    handles = [
+        begin_part("gpu", "features", curation_id, str(n), embed_shard, curation_id, encoder_key, n) for n in ordinals
+    ]
     return join_features(curation_id, encoder_key, [handle.get_result() for handle in handles])
 
 
@@ -34,13 +33,8 @@ def embed_blends(curation_id: str, embedding_id: str) -> str | None:
     encoder_key = encoder_of(embedding_id)
     if encoder_key is None:
         return None
-    key: str = _child("blends", curation_id, "", make_blends, curation_id, encoder_key).get_result()
+    key: str = begin_part("gpu", "blends", curation_id, "", make_blends, curation_id, encoder_key).get_result()
     return key
-
-
-def _child(kind: str, curation_id: str, part: str, workflow: Any, *arguments: Any) -> Any:
-    with SetWorkflowID(workflow_id(kind, curation_id, part, attempt_of(str(DBOS.workflow_id)))):
-        return DBOS.enqueue_workflow("gpu", workflow, *arguments)
 
 
 def asked_of(curation_id: str) -> tuple[Request, str]:

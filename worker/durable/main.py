@@ -25,8 +25,6 @@ from worker.durable.runtime import open_runtime
 
 log = logging.getLogger("tamis.worker")
 
-# A curation holds a place on `cpu` while its shards are on `gpu`, so that queue lets a second job through meanwhile.
-CONCURRENCY = {"cpu": 2, SCAN_QUEUE: 1, "gpu": 1, "train": 1}
 POLL_SECONDS = 0.2
 
 
@@ -43,7 +41,8 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, parent: int |
     DBOS(config=_configuration(run.catalog.engine.url.render_as_string(hide_password=False), executor_id))
     DBOS.listen_queues([*queues, SCAN_QUEUE] if "cpu" in queues else list(queues))
     DBOS.launch()
-    for name, places in CONCURRENCY.items():
+    places_of = {"cpu": settings.cpu_jobs, SCAN_QUEUE: 1, "gpu": settings.gpu_jobs, "train": settings.train_jobs}
+    for name, places in places_of.items():
         DBOS.register_queue(name, worker_concurrency=places, polling_interval_sec=POLL_SECONDS)
     lease.start()
     log.info("worker %s takes jobs from %s", executor_id, ", ".join(queues))

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from dbos import DBOS
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 from dbos import error as dbos_error
 from sqlalchemy.orm import Session
 
@@ -19,16 +19,17 @@ from tamis.logs import about
 from tamis.progress import Pace, Progress
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
-from tamis.store.jobs import Jobs, open_jobs, subject_of
+from tamis.store.jobs import PRIORITIES, Jobs, attempt_of, open_jobs, subject_of, workflow_id
 from tamis.store.objects import Objects, open_objects
-from tamis.store.outages import outage_of
-from tamis.store.schema import Dataset, Job, Shard
+from tamis.store.outages import first_line, memory_is_short, outage_of
+from tamis.store.schema import JOBS, Dataset, Job, Shard
 from worker.durable.outages import wait_out
 from worker.steps.ingest import Stored
 from worker.steps.place import Place, Stage
 
 log = logging.getLogger("tamis.worker")
 
+MEMORY_HINT = "Give it more, or lower TAMIS_MEMORY_BUDGET, then try again: it goes on from what is stored."
 REPORT_SECONDS = 0.25
 ATTEMPTS = 3
 
@@ -135,8 +136,16 @@ def reported(model: type[Job], row_id: str) -> Iterator[None]:
         if outage_of(problem) is not None:
             raise
         log.exception("%s failed", row_id)
-        _fail(catalog, model, row_id, f"Internal error: {problem!r}. The worker's log has the traceback.")
+        _fail(catalog, model, row_id, _cause(problem))
         raise
+
+
+def _cause(problem: Exception) -> str:
+    """For people; of a step that was tried several times, what the last try met."""
+    last = problem.errors[-1] if isinstance(problem, dbos_error.DBOSMaxStepRetriesExceeded) else problem
+    if memory_is_short(last):
+        return f"The worker has too little memory ({first_line(last)}). {MEMORY_HINT}"
+    return f"Internal error: {last!r}. The worker's log has the traceback."
 
 
 def _fail(catalog: Catalog, model: type[Job], row_id: str, cause: str) -> None:
@@ -168,6 +177,18 @@ def reporter(
 def stages(model: type[Job], row_id: str) -> Stage:
     """Stages of a job, told to its row."""
     return lambda stage, message: reporter(model, row_id, stage, message)
+
+
+def begin_part(
+    queue: str, kind: str, row_id: str, part: str, function: Callable[..., Any], *arguments: Any
+) -> WorkflowHandle[Any]:
+    """Puts a part of the job that runs here on a queue, where it has the job's priority."""
+    model = JOBS[row_id.partition("_")[0]]
+    with runtime().catalog.reading() as session:
+        priority = PRIORITIES[session.get_one(model, row_id).priority]
+    name = workflow_id(kind, row_id, part, attempt_of(str(DBOS.workflow_id)))
+    with SetWorkflowID(name), SetEnqueueOptions(priority=priority):
+        return DBOS.enqueue_workflow(queue, function, *arguments)
 
 
 def check_wanted(workflow_id: str) -> None:
