@@ -31,12 +31,12 @@ Floats = npt.NDArray[np.float32]
 # many random pairs only the half that is less alike counts: what is between two samples of one class is of that class.
 ALL, REFERENCE, BLENDS = 16_384, 4096, 2048
 PARENTS = 2 * BLENDS
-# Of the reference the nearest hundredth is looked at, a fiftieth without whitening, and a hundredth of the blends; but
-# no fewer than five.
-NEAREST, NEAREST_PLAIN, FEWEST = 0.01, 0.02, 5
+# Of the reference the nearest hundredth is looked at, fifty without whitening, and a hundredth of the blends; but no
+# fewer than five.
+NEAREST, NEAREST_PLAIN, FEWEST = 0.01, 50, 5
 # What the distances and the probability of a blend weigh, and the share of blends that is as likely as not none at all.
 # Measured: docs/detection.md.
-FROM_NEAREST, FROM_OTHERS, A_BLEND, DOUBT = 0.2, 0.5, 0.5, 0.04
+FROM_NEAREST, FROM_OTHERS, A_BLEND, DOUBT = 0.18, 0.5, 0.7, 0.08
 # Samples by which the probability is told; and those that are compared at once.
 SAMPLE, PART = 65_536, 1024
 WHITENING = 0.5
@@ -95,11 +95,11 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
     """(N,) float32 within 0 to 1, higher is more difficult. O(N): each sample is compared with a reference, which is
     all samples or REFERENCE of them, and with BLENDS blends of each kind.
 
-    Samples are ordered by how far they are from others: a fifth of the cosine distance to the nearest one and half of
-    that to the nearest fiftieth, the latter without whitening; and, where images were blended and then embedded, by
-    half the probability that a sample is such a blend (see `_probability`). The values are on a logistic scale, above
-    0.5 for as many samples as are nearer to blends, of images and of embeddings, than to the nearest hundredth of the
-    reference. Cosines are of half-whitened components (see `tamis.curation.space`).
+    Samples are ordered by how far they are from others, 0.18 of the cosine distance to the nearest one and half of the
+    mean of that to the nearest fifty, the latter without whitening; and, where images were blended and then embedded,
+    by 0.7 of the probability that a sample is such a blend (see `_probability`). The values are on a logistic scale,
+    above 0.5 for as many samples as are nearer to blends, of images and of embeddings, than to the nearest hundredth of
+    the reference. Cosines are of half-whitened components (see `tamis.curation.space`).
 
     Raises InputError when the blends' embeddings have another dimension, are zero or not finite, or name rows that
     there are not.
@@ -117,7 +117,7 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
         _check(blends, rows)
         used = _unlike(space(rows, blends.first), space(rows, blends.second))
         images, parents = space(Rows(blends.embeddings), used), np.stack([blends.first[used], blends.second[used]], 1)
-    few, many = (min(max(FEWEST, round(part * len(chosen))), len(chosen) - 1) for part in (NEAREST, NEAREST_PLAIN))
+    few, many = (min(number, len(chosen) - 1) for number in (max(FEWEST, round(NEAREST * len(chosen))), NEAREST_PLAIN))
     of_blends = max(FEWEST, round(NEAREST * min(BLENDS, len(chosen))))
     order, nearer, likeness = (torch.empty(len(rows)) for _ in range(3))
     for start in range(0, len(rows), PART):
@@ -161,7 +161,7 @@ def _probability(likeness: Floats, own: Floats, random: np.random.Generator) -> 
     part = isotonic_regression(blends[order], weights=weights[order]).x
     part = np.interp(likeness, values[order], part)
     denser = np.minimum(part / np.maximum(1 - part, np.finfo(np.float32).tiny), 1)
-    probability: Floats = (share / (share + DOUBT) * denser).astype(np.float32)
+    probability: Floats = (share**2 / (share**2 + DOUBT**2) * denser).astype(np.float32)
     return probability
 
 

@@ -90,15 +90,15 @@ def test_it_equals_the_plain_version(embeddings: npt.NDArray[np.float32], blends
     nearer = np.sort(points @ np.r_[midpoints, made].T, 1)[:, -count:].mean(1) - highest.mean(1)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -2)
-    far = 1 - np.sort(cosines, 1)[:, -2 * count :].mean(1)
+    far = 1 - np.sort(cosines, 1)[:, -50:].mean(1)
     score = blend_score(Rows(embeddings))
     logit = np.log(score / (1 - score.astype(np.float64))) / 10
-    isolation = far / 2 - highest[:, 0] / 5
+    isolation = far / 2 - 0.18 * highest[:, 0]
     np.testing.assert_allclose(logit - logit.mean(), isolation - isolation.mean(), atol=1e-4)
     score = blend_score(Rows(embeddings), blends)
     assert (score >= 0.5).mean() == pytest.approx((nearer > 0).mean(), abs=1 / len(score))
     logit = np.log(score / (1 - score.astype(np.float64))) / 10
-    probability = 2 * (logit - isolation)
+    probability = (logit - isolation) / 0.7
     probability -= probability.min()
     assert probability[difficult()].mean() > 0.5 > 0.1 > probability[~difficult()].mean()
     likeness = np.sort(points @ made.T, 1)[:, -count:].mean(1) - highest.mean(1)
@@ -109,7 +109,7 @@ def test_it_equals_the_plain_version(embeddings: npt.NDArray[np.float32], blends
         samples = np.delete(points, both, 0) @ made[place]
         own[place] = np.sort(made[strangers] @ made[place])[-count:].mean() - np.sort(samples)[-count:].mean()
     share = 2 * (likeness > np.median(own)).mean()
-    assert probability.max() == pytest.approx(share / (share + 0.04), abs=0.01)
+    assert probability.max() == pytest.approx(share**2 / (share**2 + 0.08**2), abs=0.01)
 
 
 def test_as_many_are_above_one_half_as_are_nearer_to_blends_and_none_of_well_parted_classes() -> None:
@@ -133,11 +133,12 @@ def test_neither_scale_nor_type_of_the_embeddings_matters(embeddings: npt.NDArra
 
 
 def test_samples_outside_the_reference_are_scored_like_those_in_it(
-    embeddings: npt.NDArray[np.float32], blends: Blends
+    embeddings: npt.NDArray[np.float32], blends: Blends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tamis.curation.blends.ALL", 1000)
     noise = np.random.default_rng(1).standard_normal((9, *embeddings.shape)).astype(np.float32)
     score = blend_score(Rows((embeddings + 0.02 * noise).reshape(-1, 24)), blends).reshape(9, -1)
-    assert all(roc_auc_score(difficult(), part) > 0.97 for part in score)
+    assert all(roc_auc_score(difficult(), part) > 0.95 for part in score)
     np.testing.assert_allclose(score.mean(1), score.mean(), atol=0.02)
 
 
