@@ -89,7 +89,7 @@ class Curation:
     def difficulty(self) -> npt.NDArray[np.float32]:
         """(N,) float32, higher is more difficult. By score:
 
-        blend: how much nearer the sample is to blends of two samples than to samples (see `blends.py`).
+        blend: how far the sample is from others, and how likely it is a blend of two (see `blends.py`).
         band: the share of its pairs in the upper part of the band, after the paper's rule (see `difficulty.py`).
         """
         if self.score == "blend":

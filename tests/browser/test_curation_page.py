@@ -45,7 +45,7 @@ def test_shows_what_was_asked_for_where_it_is_not_the_default_and_the_duplicates
     expect(page.locator("dl.facts > div")).to_have_text(
         ["encoder embeddings", "classes 10", "neighbours 8", "score blend", duplicates]
     )
-    expect(page.get_by_text("Difficulty is how much nearer an image is to blends")).to_be_visible()
+    expect(page.get_by_text("Difficulty is how far an image is from others")).to_be_visible()
 
 
 def test_says_how_many_duplicates_there_are(page: Page, curated: Curated) -> None:

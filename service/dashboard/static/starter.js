@@ -185,7 +185,7 @@ class CurationStarter extends PageElement {
         ${choice(
           "score",
           "Score",
-          "blend: how much nearer an image is to blends of two images. band: the share of its pairs high in the band.",
+          "blend: how far an image is from others, and how like a blend of two. band: the share of its pairs high in the band.",
           { blend: "blend", band: "band, the paper's" },
         )}
         ${number("neighbours", "Neighbours", "Difficult partners listed of each image.", 1, 1024)}
