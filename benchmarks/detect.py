@@ -144,7 +144,7 @@ def _scores(pixels: Pixels, recipe: Recipe, steps: int) -> tuple[Scores, Study, 
     study = Study(unit, curation.cluster, curation.classes, loss, forgotten, seed)
     scores: Scores = {
         "Tamis: blends": curation.difficulty,
-        "Tamis: blends of embeddings alone": blend_score(Rows(features), None, seed),
+        "Tamis: without blended images": blend_score(Rows(features), None, seed),
         "Tamis: band share": curation.recut(score="band").difficulty,
     }
     return {**scores, **{name: score(study) for name, score in PEERS.items()}}, study, curation

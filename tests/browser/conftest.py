@@ -62,8 +62,9 @@ def curated(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Curated
     return Curated(server, dataset["id"], curation, manifest, training, experiment)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with its file: while Playwright runs, no other test could run an event loop of its own."""
     if not Path(CHROMIUM).exists() and shutil.which("chromium") is None and not os.environ.get("CI"):
         pytest.skip(f"{CHROMIUM} is not installed")
     with sync_playwright() as playwright:

@@ -84,10 +84,10 @@ def test_a_pass_draws_by_weight_and_the_next_in_another_order(made: Path) -> Non
     at = manifest.samples.column_names.index("weight")
     weighed = ManifestDataset(replace(manifest, samples=manifest.samples.set_column(at, "weight", weights)), np.asarray)
     sampler = ManifestSampler(weighed)
-    drawn = Counter(row for _ in range(50) for row in sampler)
+    drawn = Counter(row for _ in range(1000) for row in sampler)
     heavy = np.array(weighed.samples["weight"].to_pylist()) == 3
     often, seldom = (np.mean([drawn[int(row)] for row in np.flatnonzero(which)]) for which in (heavy, ~heavy))
-    assert often / seldom == pytest.approx(3, rel=0.02)
+    assert often / seldom == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.parametrize("strategy", ["combined", "remove"])
