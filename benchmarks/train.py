@@ -79,7 +79,7 @@ def _step(
             taken[turn, kind] = seconds(partial(kinds_of_work[kind], 1 + WARM + turn * STEPS, STEPS))
     plain, flagged, alone = taken.T
     ratios = {"share_of_limit": np.median(alone / plain), "with_flags_to_without": np.median(flagged / plain)}
-    return plain.min() / STEPS, {name: float(ratio) for name, ratio in ratios.items()}
+    return float(plain.min()) / STEPS, {name: float(ratio) for name, ratio in ratios.items()}
 
 
 def _alone(spec: EncoderSpec, batch_size: int, device: torch.device) -> Callable[[int, int], None]:
