@@ -11,7 +11,6 @@ from service.cursors import read_cursor, write_cursor
 from service.tus import metadata
 from tamis.errors import ConflictError, NotFoundError
 from tamis.store.schema import (
-    JOBS,
     Curation,
     Dataset,
     Decision,
@@ -22,6 +21,7 @@ from tamis.store.schema import (
     StoredEncoder,
     Training,
     Upload,
+    model_of,
 )
 
 RECENT_JOBS = 50
@@ -204,7 +204,7 @@ def _recent(session: Session, query: "sa.Select[JobRow]", model: type[JobRow]) -
 
 def job_row(session: Session, job_id: str, lock: bool = False) -> Job:
     """The row of a job of whatever kind, which its id tells. Raises NotFoundError."""
-    model = JOBS.get(job_id.partition("_")[0])
+    model = model_of(job_id)
     row = found(session, model, job_id, lock=lock) if model is not None else None
     if row is None or row.state == "empty":
         raise NotFoundError(f"There is no job {job_id}.", "The list of jobs shows what is.")

@@ -88,7 +88,7 @@ class Client:
         sha256 = packed.sha256()
         upload = self._unfinished(packed, name, sha256)
         if upload is None:
-            dataset = self._create("/datasets", _named(name, priority))
+            dataset = self._create("/datasets", {"name": name, "priority": priority})
             headers = {**creation_headers(packed, sha256), "idempotency-key": uuid.uuid4().hex}
             address = f"/api/v1/datasets/{dataset['id']}/uploads"
             upload = _answer(self._retried(lambda: self._http.post(address, headers=headers)))
@@ -106,7 +106,7 @@ class Client:
         return None
 
     def _send_at_once(self, packed: Packed, name: str, progress: Progress | None, priority: str) -> dict[str, Any]:
-        dataset = self._create("/datasets", _named(name, priority))
+        dataset = self._create("/datasets", {"name": name, "priority": priority})
 
         def send() -> httpx.Response:
             return self._http.post(
@@ -124,7 +124,7 @@ class Client:
 
     def register(self, address: str, name: str, priority: str = "normal") -> dict[str, Any]:
         """Creates a data set of what the server reads in place, as s3://BUCKET/PREFIX or file:///FOLDER; returns it."""
-        dataset = self._create("/datasets", _named(name, priority))
+        dataset = self._create("/datasets", {"name": name, "priority": priority})
         try:
             return self._create(f"/datasets/{dataset['id']}/location", {"uri": address})
         except ConflictError as conflict:
@@ -336,7 +336,9 @@ class Client:
         return self.request("GET", path, **parameters)
 
     def _create(self, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
-        return self._asked("POST", path, body, {}, key)
+        # An earlier server knows no priority but the normal one, by no name.
+        told = {name: value for name, value in body.items() if (name, value) != ("priority", "normal")}
+        return self._asked("POST", path, told, {}, key)
 
     def _asked(
         self, method: str, path: str, body: Any, parameters: dict[str, Any], key: str | None = None
@@ -371,11 +373,6 @@ class Client:
             # Of many clients that were refused at once, not all are to come back at once.
             time.sleep(float(told) if told.isdecimal() else 0.2 * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("the loop returns or raises")
-
-
-def _named(name: str, priority: str) -> dict[str, Any]:
-    """A data set to be made; an earlier server knows no priority but the normal one, by no name."""
-    return {"name": name} | ({} if priority == "normal" else {"priority": priority})
 
 
 def _counted(packed: Packed, progress: Progress | None) -> Iterator[bytes]:

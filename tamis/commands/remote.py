@@ -80,7 +80,7 @@ def upload(
             found: dict[str, Any] = client.wait(f"/datasets/{dataset['id']}", following(step, "ingest"))
             told = [f"{found['id']}  {found['samples']} images, {found['quarantined']} in quarantine"]
             if curate:
-                found = _curated(client, found["id"], {**asked, **_ranked(priority)}, step)
+                found = _curated(client, found["id"], {**asked, "priority": priority}, step)
                 told.append(_of_curation(found))
             if out is not None:
                 found["manifest"] = _fetched(client, found["id"], out, treatment, step)
@@ -122,7 +122,7 @@ def create_curation(
 ) -> Result:
     encoding.judge(server=True)
     difficulty.judge()
-    asked = {**_changed(encoding), **_changed(difficulty), "seed": seed, "device": device, **_ranked(priority)}
+    asked = {**_changed(encoding), **_changed(difficulty), "seed": seed, "device": device, "priority": priority}
     plan = f"{server.server} curates {dataset}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
         curation = _curated(client, dataset, asked, step)
@@ -149,7 +149,7 @@ def create_training(
         )
     plan = f"{server.server} trains on {manifest}."
     with steps(plan, quiet=quiet, kept=STAYS) as step, server.client() as client:
-        asked = client.train(manifest, **_changed(training), seed=seed, device=device, **_ranked(priority))
+        asked = client.train(manifest, **_changed(training), seed=seed, device=device, priority=priority)
         ended: dict[str, Any] = client.wait(f"/trainings/{asked['id']}", following(step, "train"))
     probe = ended["result"]["probe"]
     print(f"{ended['id']}  " + (f"linear probe {probe['accuracy']:.1%}" if probe else "no linear probe without labels"))
@@ -164,10 +164,6 @@ def _changed(options: Encoding | Difficulty | Treatment | Training) -> dict[str,
 
 def _given(seed: int, device: str) -> dict[str, Any]:
     return ({"seed": seed} if seed else {}) | ({"device": device} if device != "auto" else {})
-
-
-def _ranked(priority: str) -> dict[str, Any]:
-    return {} if priority == "normal" else {"priority": priority}
 
 
 def _curated(client: Any, dataset: str, asked: dict[str, Any], step: Step) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
     if blends is not None:
         _check(blends, rows)
         used = _unlike(space(rows, blends.first), space(rows, blends.second))
-        images, parents = space(Rows(blends.embeddings), used), np.stack([blends.first[used], blends.second[used]], 1)
+        images = space(Rows(blends.embeddings), used)
     few, many = (min(number, len(chosen) - 1) for number in (max(FEWEST, round(NEAREST * len(chosen))), NEAREST_PLAIN))
     of_blends = max(FEWEST, round(NEAREST * min(BLENDS, len(chosen))))
     order, nearer, likeness = (torch.empty(len(rows)) for _ in range(3))
@@ -132,10 +132,9 @@ def blend_score(rows: Rows, blends: Blends | None = None, seed: int = 0) -> npt.
         likeness[part] = to_images.mean(1) - nearest.mean(1)
         nearer[part] = _highest(torch.cat([to_images, to_midpoints], 1), of_blends).mean(1) - nearest.mean(1)
     if blends is not None:
+        parents = np.stack([blends.first[used], blends.second[used]], 1)
         among = _highest(_leave_out(images @ reference.T, chosen, parents), few).mean(1)
-        alike = images @ images.T
-        alike[(parents[:, None, :, None] == parents[None, :, None, :]).any((2, 3))] = -torch.inf
-        themselves = (_highest(alike, of_blends).mean(1) - among).numpy()
+        themselves = (_highest(_strangers(images, parents), of_blends).mean(1) - among).numpy()
         likely = _probability(likeness.numpy(), themselves[np.isfinite(themselves)], random)
         order += A_BLEND * torch.from_numpy(likely)
     last = max(0, int((nearer > 0).sum()) - 1)
@@ -171,6 +170,13 @@ def _leave_out(values: torch.Tensor, chosen: Indices, numbers: Indices) -> torch
     row, column = np.nonzero(chosen[places] == numbers)
     values[row, places[row, column]] = -torch.inf
     return values
+
+
+def _strangers(images: torch.Tensor, parents: Indices) -> torch.Tensor:
+    """(B, B) similarities of blends, of (B, 2) parents, without those of which a parent is the same."""
+    alike = images @ images.T
+    alike[(parents[:, None, :, None] == parents[None, :, None, :]).any((2, 3))] = -torch.inf
+    return alike
 
 
 def _pairs(count: int, number: int, random: np.random.Generator) -> tuple[Indices, Indices]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSClient
 from sqlalchemy.orm import Session
 
-from tamis.store.schema import JOBS
+from tamis.store.schema import model_of
 
 APPLICATION = "tamis"
 # Bumped when a workflow changes its steps: jobs of one version are never continued by the code of another.
@@ -40,8 +40,6 @@ class Jobs:
         Row and job appear together or not at all, so no moment of a crash can leave one without the other. It has the
         row's priority.
         """
-        model = JOBS[subject.partition("_")[0]]
-        priority = session.scalars(sa.select(model.priority).where(model.id == subject)).one()
         self.client.enqueue_in_transaction(
             session,
             {
@@ -50,7 +48,7 @@ class Jobs:
                 "workflow_id": workflow_id(kind, subject, *attempt),
                 "app_version": WORKFLOW_VERSION,
                 "application_name": APPLICATION,
-                "priority": PRIORITIES[priority],
+                "priority": priority_of(session, subject),
             },
             subject,
         )
@@ -107,6 +105,13 @@ def open_jobs(engine: sa.Engine) -> Jobs:
     url = engine.url.render_as_string(hide_password=False)
     DBOS.migrate(url)
     return Jobs(DBOSClient(system_database_url=url, application_name=APPLICATION))
+
+
+def priority_of(session: Session, row_id: str) -> int:
+    """Of a job's row, as the job engine has it."""
+    model = model_of(row_id)
+    assert model is not None, "only jobs are queued"
+    return PRIORITIES[session.scalars(sa.select(model.priority).where(model.id == row_id)).one()]
 
 
 def workflow_id(kind: str, subject: str, *attempt: str) -> str:

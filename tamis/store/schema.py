@@ -347,6 +347,11 @@ class AuditLine(Base):
 JOBS: dict[str, type[Job]] = {"ds": Dataset, "cu": Curation, "mf": Manifest, "tr": Training}
 
 
+def model_of(row_id: str) -> type[Job] | None:
+    """The table of a job, which its id tells; None where it is no job's."""
+    return JOBS.get(row_id.partition("_")[0])
+
+
 class WorkerLease(Base):
     """A worker is alive while its lease is fresh. `holder` changes when another worker claims what it left; it is empty
     where that was given up."""

@@ -29,7 +29,7 @@ from tamis.store.leases import (
     take_lease,
 )
 from tamis.store.outages import outage_of
-from tamis.store.schema import JOBS
+from tamis.store.schema import model_of
 from worker.durable.runtime import MEMORY_HINT, Runtime
 
 log = logging.getLogger("tamis.worker")
@@ -115,9 +115,11 @@ class LeaseKeeper(threading.Thread):
     def _count_deaths(self, executor_id: str) -> None:
         """Of a worker that left without giving its lease up; ends what too many have died in."""
         for row_id in {subject_of(workflow) for workflow, _ in self._jobs.interrupted(executor_id)}:
-            model = JOBS.get(row_id.partition("_")[0])
-            deaths = count_death(self._catalog, model, row_id) if model is not None else 0
-            if model is not None and deaths >= MOST_DEATHS:
+            model = model_of(row_id)
+            if model is None:
+                continue
+            deaths = count_death(self._catalog, model, row_id)
+            if deaths >= MOST_DEATHS:
                 log.error("%s is ended: %d workers died in it", row_id, deaths)
                 self._jobs.cancel(self._jobs.unfinished().get(row_id, []))
                 with suppress(CancelledError):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tamis.store.catalog import Catalog, advance
 from tamis.store.outages import WAITING, outage_of
-from tamis.store.schema import JOBS
+from tamis.store.schema import model_of
 
 log = logging.getLogger("tamis.worker")
 
@@ -43,7 +43,7 @@ def wait_out(catalog: Catalog, row_id: str, function: Callable[[], R]) -> R:
 
 
 def _tell(catalog: Catalog, row_id: str, message: str) -> None:
-    model = JOBS.get(row_id.partition("_")[0])
+    model = model_of(row_id)
     if model is None:
         return
     try:

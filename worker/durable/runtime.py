@@ -19,10 +19,10 @@ from tamis.logs import about
 from tamis.progress import Pace, Progress
 from tamis.settings import Settings
 from tamis.store.catalog import Catalog, advance, open_catalog
-from tamis.store.jobs import PRIORITIES, Jobs, attempt_of, open_jobs, subject_of, workflow_id
+from tamis.store.jobs import Jobs, attempt_of, open_jobs, priority_of, subject_of, workflow_id
 from tamis.store.objects import Objects, open_objects
 from tamis.store.outages import first_line, memory_is_short, outage_of
-from tamis.store.schema import JOBS, Dataset, Job, Shard
+from tamis.store.schema import Dataset, Job, Shard
 from worker.durable.outages import wait_out
 from worker.steps.ingest import Stored
 from worker.steps.place import Place, Stage
@@ -183,9 +183,8 @@ def begin_part(
     queue: str, kind: str, row_id: str, part: str, function: Callable[..., Any], *arguments: Any
 ) -> WorkflowHandle[Any]:
     """Puts a part of the job that runs here on a queue, where it has the job's priority."""
-    model = JOBS[row_id.partition("_")[0]]
     with runtime().catalog.reading() as session:
-        priority = PRIORITIES[session.get_one(model, row_id).priority]
+        priority = priority_of(session, row_id)
     name = workflow_id(kind, row_id, part, attempt_of(str(DBOS.workflow_id)))
     with SetWorkflowID(name), SetEnqueueOptions(priority=priority):
         return DBOS.enqueue_workflow(queue, function, *arguments)
