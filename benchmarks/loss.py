@@ -35,9 +35,10 @@ def run(
 
 def _figures(batch: int, dimension: int, device: torch.device) -> dict[str, float | None]:
     z1, z2 = (torch.randn(batch, dimension, device=device, requires_grad=True) for _ in range(2))
-    flags, indices, ours = made_band(batch).on(device), np.arange(batch), InfoNCE(TEMPERATURE)
+    flags, samples = made_band(batch).on(device), torch.arange(batch, device=device)
+    ours = InfoNCE(TEMPERATURE)
     plain = _taken(lambda: ours(z1, z2), device)
-    told = _taken(lambda: ours(z1, z2, *flags(indices, z1)), device)
+    told = _taken(lambda: ours(z1, z2, *flags(samples, z1)), device)
     theirs = _lightly(z1, z2, device)
     views = torch.cat([z1, z2]).detach()
     gradient = torch.randn(2 * batch, 2 * batch, device=device)

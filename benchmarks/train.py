@@ -1,8 +1,9 @@
 """A training step of the default encoder, the same with a manifest's difficult pairs told apart, the same network's
 forward and backward pass alone, and the loop that lightly's documentation has, with the same network, optimiser and
-precision: its transforms in a DataLoader, and its NT-Xent."""
+precision: its transforms in a DataLoader, and its NT-Xent. On a GPU the network alone is replayed too, as steps are."""
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from benchmarks.loss import made_band
 from benchmarks.measure import machine, seconds, wait_for
@@ -20,15 +21,17 @@ from tamis.device import has_bf16, repeatable_convolutions, resolve_device
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.spec import EncoderSpec
 from trainer.flags import Flags
+from trainer.frameworks.replayed import Replayed
 from trainer.frameworks.simclr import SimCLR
 from trainer.recipe import Recipe
 
 IMAGES, WARM, STEPS = 2048, 5, 20
 # Steps with and without flags, and the network alone, take turns, for they differ by less than a machine's pace does.
-TURNS = 10
+TURNS = {"cpu": 10, "cuda": 4}
 # Processes that transform images for lightly's loop: the faster of these counts.
-WORKERS = (0, 2)
-LIGHTLY_STEPS = 6
+WORKERS = {"cpu": (0, 2), "cuda": (os.cpu_count() or 1,)}
+# Each of them has a batch ready, so that as many steps show nothing of how fast they are.
+LIGHTLY_STEPS = {"cpu": 6, "cuda": 32}
 # What each ratio should be.
 MEANT: dict[str, Callable[[float], bool]] = {
     "share_of_limit": lambda ratio: ratio >= 0.9,
@@ -61,7 +64,8 @@ def _step(
 ) -> tuple[float, dict[str, float | None]]:
     """Seconds of a step, the least of all turns, and its ratios to the others: medians over turns."""
     kinds: list[Flags | None] = [None, made_band(len(pixels))]
-    learners = [SimCLR(spec, recipe, device, WARM + TURNS * STEPS, flags) for flags in kinds]
+    turns = TURNS[device.type]
+    learners = [SimCLR(spec, recipe, device, WARM + turns * STEPS, flags) for flags in kinds]
 
     def steps(learner: SimCLR, first: int, count: int) -> None:
         for step in range(first, first + count):
@@ -73,8 +77,8 @@ def _step(
     kinds_of_work = [*(partial(steps, learner) for learner in learners), passes]
     for work in kinds_of_work:
         work(1, WARM)
-    taken = np.empty((TURNS, len(kinds_of_work)))
-    for turn in range(TURNS):
+    taken = np.empty((turns, len(kinds_of_work)))
+    for turn in range(turns):
         for kind in range(len(kinds_of_work))[:: 1 if turn % 2 else -1]:
             taken[turn, kind] = seconds(partial(kinds_of_work[kind], 1 + WARM + turn * STEPS, STEPS))
     plain, flagged, alone = taken.T
@@ -88,11 +92,19 @@ def _alone(spec: EncoderSpec, batch_size: int, device: torch.device) -> Callable
     views = torch.rand(2 * batch_size, 3, spec.image_size, spec.image_size, device=device)
     views = views.contiguous(memory_format=torch.channels_last)
 
+    def both_ways(views: torch.Tensor) -> torch.Tensor:
+        encoder.zero_grad()
+        with repeatable_convolutions():
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
+                loss: torch.Tensor = encoder(views).square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        return loss.detach()
+
+    work = Replayed(both_ways) if device.type == "cuda" else both_ways
+
     def passes(first: int, count: int) -> None:
         for _ in range(count):
-            with repeatable_convolutions(), torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
-                loss = encoder(views).square().mean()
-            loss.backward()
+            work(views)
         wait_for(device)
 
     return passes
@@ -122,11 +134,13 @@ def _lightly(spec: EncoderSpec, batch_size: int, device: torch.device, pixels: n
             wait_for(device)
 
         taken: list[float] = []
-        for workers in WORKERS:
-            loader = DataLoader(data, batch_size, shuffle=True, drop_last=True, num_workers=workers)
-            batches = iter(loader)
-            steps(islice(batches, 2))
-            taken.append(seconds(lambda batches=batches: steps(islice(batches, LIGHTLY_STEPS))) / LIGHTLY_STEPS)  # type: ignore[misc]
+        for workers in WORKERS[device.type]:
+            ready, count = max(2, workers), LIGHTLY_STEPS[device.type]
+            drawn = RandomSampler(data, replacement=True, num_samples=batch_size * (2 * ready + count))
+            ahead = {"prefetch_factor": 1} if workers else {}
+            batches = iter(DataLoader(data, batch_size, sampler=drawn, num_workers=workers, **ahead))
+            steps(islice(batches, ready))
+            taken.append(seconds(lambda batches=batches, count=count: steps(islice(batches, count))) / count)  # type: ignore[misc]
         return min(taken)
     return None
 

@@ -259,7 +259,9 @@ def _over_blocks(of_rows: Callable[[slice], torch.Tensor], count: int) -> torch.
     if count <= BLOCK:
         return of_rows(slice(0, count))
     blocks = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
-    parts: list[torch.Tensor] = [checkpoint(of_rows, rows, use_reentrant=False) for rows in blocks]
+    parts: list[torch.Tensor] = [
+        checkpoint(of_rows, rows, use_reentrant=False, preserve_rng_state=False) for rows in blocks
+    ]
     return torch.stack(parts).sum()
 
 
@@ -308,7 +310,8 @@ def _on_pairs(
 ) -> torch.Tensor:
     """(b, B): `value` on the pairs flagged in either orientation, `elsewhere` on the others."""
     count = like.shape[-1]
-    values = torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(count, count)
+    values = value.to(like) if isinstance(value, torch.Tensor) else like.new_full((), value)
+    values = values.expand(count, count)
     forwards, backwards = given
     return torch.where(forwards, values[rows], torch.where(backwards, values.T[rows], elsewhere))
 

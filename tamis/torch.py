@@ -80,7 +80,7 @@ class ManifestDataset(Dataset[tuple[Any, ...]]):
         """
         if self._flags is None:
             return None, 0.0, 1.0
-        return _on(self._flags, torch.device(device))(rows.cpu().numpy(), torch.empty(0))
+        return _on(self._flags, torch.device(device))(rows.to(device), torch.empty(0))
 
 
 class ManifestSampler(Sampler[int]):

@@ -6,7 +6,7 @@ lists, a small part of the band. online: the percentiles of the batch's own feat
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch.nn.functional import normalize
@@ -16,7 +16,6 @@ from tamis.batches.flags import (
     Curated,
     Flagged,
     InBatch,
-    Indices,
     Listed,
     curated_flags,
     digest_of,
@@ -43,8 +42,10 @@ class Online:
     margin: float
     temperature: float
 
+    on_device: ClassVar[bool] = False
+
     def on(self, device: torch.device) -> InBatch:
-        def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
+        def in_batch(samples: torch.Tensor, features: torch.Tensor) -> Flagged:
             rows = normalize(normalize(features.detach().float(), dim=2).sum(0))
             return in_band(rows @ rows.T, self.pos_high, self.pos_low), self.margin, self.temperature
 
@@ -66,8 +67,10 @@ class Chance:
     temperature: float
     seed: int = 0
 
+    on_device: ClassVar[bool] = True
+
     def on(self, device: torch.device) -> InBatch:
-        return within(self.between(device), device)
+        return within(self.between(device))
 
     def between(self, device: torch.device) -> Between:
         limit = round(self.share * 2**31)

@@ -7,7 +7,7 @@ lists, a small part of the band.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,21 @@ from tamis.batches.listed import DifficultPairs, manifest_pairs
 from tamis.losses import PerPair
 from tamis.manifest import Manifest, usable
 
-Indices: TypeAlias = npt.NDArray[np.int64]
 # (B, B) bool, symmetric, on the device; and margin and temperature factor where it is True.
 Flagged: TypeAlias = tuple[torch.Tensor, PerPair, PerPair]
-# From the batch's indices, (B,) int64, and its features before the projection head, (2, B, d), view by view.
-InBatch: TypeAlias = Callable[[Indices, torch.Tensor], Flagged]
+# From the numbers of the batch's samples, (B,) int64 on the device, and its features before the projection head,
+# (2, B, d), view by view.
+InBatch: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Flagged]
 # From the numbers of B samples and of K others, int64 on the device: flags (B, K), margin and factor.
 Between: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Flagged]
 
 
 @dataclass(frozen=True, eq=False)
 class Curated:
-    """Pairs with low <= product of their rows < high. rows: (N, d) float16."""
+    """Pairs with low <= product of their rows < high. rows: (N, d) float16.
+
+    on_device: whether all is told there, without a look at a value.
+    """
 
     rows: npt.NDArray[np.float16]
     low: float
@@ -36,8 +39,10 @@ class Curated:
     margin: float
     temperature: float
 
+    on_device: ClassVar[bool] = True
+
     def on(self, device: torch.device) -> InBatch:
-        return within(self.between(device), device)
+        return within(self.between(device))
 
     def between(self, device: torch.device) -> Between:
         resident = torch.from_numpy(self.rows).to(device)
@@ -58,9 +63,12 @@ class Listed:
 
     pairs: DifficultPairs
 
+    on_device: ClassVar[bool] = False
+
     def on(self, device: torch.device) -> InBatch:
-        def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
-            flags, margin, temperature = (torch.from_numpy(found).to(device) for found in self.pairs.in_batch(indices))
+        def in_batch(samples: torch.Tensor, features: torch.Tensor) -> Flagged:
+            found = self.pairs.in_batch(samples.cpu().numpy())
+            flags, margin, temperature = (torch.from_numpy(array).to(device) for array in found)
             return flags, margin, temperature
 
         return in_batch
@@ -87,12 +95,8 @@ def listed_flags(manifest: Manifest) -> Listed | None:
     return None if pairs is None else Listed(pairs)
 
 
-def within(flagged: Between, device: torch.device) -> InBatch:
-    def in_batch(indices: Indices, features: torch.Tensor) -> Flagged:
-        numbers = torch.from_numpy(indices).to(device)
-        return flagged(numbers, numbers)
-
-    return in_batch
+def within(flagged: Between) -> InBatch:
+    return lambda samples, features: flagged(samples, samples)
 
 
 def digest_of(*parts: Any) -> str:

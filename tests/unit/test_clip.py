@@ -52,7 +52,7 @@ def test_the_loss_is_of_each_view_against_the_texts(images: ImageSet, texts: Tex
     learner = CLIP(SPEC, RECIPE, torch.device("cpu"), 6, texts=texts)
     views = [torch.from_numpy(images.pixels[side]).float() / 255 for side in (slice(0, 8), slice(8, 16))]
     drawn = np.arange(8) + 20
-    loss = float(learner._loss(*views, drawn).detach())
+    loss = float(learner._loss(*views, torch.from_numpy(drawn)).detach())
     head: Any = learner._head
     with torch.no_grad(), learner._autocast():
         images_of = head["image"](learner.encoder(torch.cat(views))).float().chunk(2)

@@ -55,7 +55,7 @@ def cosines(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def flagged(flags: Flags | None, indices: Any, features: torch.Tensor | None = None) -> tuple[Any, Any, Any]:
     assert flags is not None
     some = torch.zeros(2, len(indices), 3) if features is None else features
-    found, margin, temperature = flags.on(CPU)(np.asarray(indices), some)
+    found, margin, temperature = flags.on(CPU)(torch.as_tensor(indices), some)
     assert found.dtype == torch.bool
     return found.numpy(), margin, temperature
 

@@ -32,7 +32,7 @@ def images() -> ImageSet:
 def test_simsiam_learns_one_view_from_the_other_and_nothing_from_the_target(images: ImageSet) -> None:
     learner = SimSiam(SPEC, Recipe(method="simsiam", batch_size=16), CPU, 20)
     views = [torch.from_numpy(images.pixels[side]).float() / 255 for side in (slice(0, 16), slice(16, 32))]
-    loss = learner._loss(*views, np.arange(16))
+    loss = learner._loss(*views, torch.arange(16))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=learner._autocast()._enabled):
         learner.encoder.train()
         targets = [learner._head["projection"](learner.encoder(view)).float() for view in views]
@@ -73,7 +73,7 @@ def test_byol_learns_from_a_target_that_follows_and_has_no_gradient(images: Imag
             assert own.grad is None
     assert kept == 1.0
     views = [torch.from_numpy(images.pixels[side]).float() / 255 for side in (slice(0, 16), slice(16, 32))]
-    loss = learner._loss(*views, np.arange(16))
+    loss = learner._loss(*views, torch.arange(16))
     with torch.no_grad(), learner._autocast():
         encoder, projection = learner._target
         targets = [projection(encoder(view)).float() for view in views]

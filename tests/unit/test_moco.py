@@ -79,7 +79,7 @@ def _learning(learner: MoCo) -> list[torch.nn.Parameter]:
 
 @pytest.mark.parametrize("flags", [curated(), Chance(0.3, 0.1, 0.5, seed=2)], ids=["curated", "chance"])
 def test_flags_of_queued_keys_are_those_of_the_whole_matrix(flags: Curated | Chance) -> None:
-    whole = flags.on(CPU)(np.arange(COUNT), torch.zeros(2, COUNT, 3))[0].numpy()
+    whole = flags.on(CPU)(torch.arange(COUNT), torch.zeros(2, COUNT, 3))[0].numpy()
     queries, keys = (np.random.default_rng(seed).integers(0, COUNT, size) for seed, size in ((0, 12), (1, 45)))
     found, margin, temperature = flags.between(CPU)(torch.from_numpy(queries), torch.from_numpy(keys))
     assert (margin, temperature) == (0.1, 0.5)
@@ -117,7 +117,7 @@ def test_keys_and_queries_of_a_sample_stand_in_the_same_place(images: ImageSet) 
     learner.encoder.eval()
     learner._keyed.eval()
     pixels = torch.from_numpy(np.concatenate([images.pixels, images.pixels])[:70]).float() / 255
-    learner._loss(pixels, pixels, np.arange(70))
+    learner._loss(pixels, pixels, torch.arange(70))
     with torch.no_grad():
         plain = torch.nn.functional.normalize(learner._head(learner.encoder(pixels)).float(), dim=1)
     torch.testing.assert_close(learner._queue.keys, plain, atol=0.02, rtol=0.02)

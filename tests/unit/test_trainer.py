@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from samples import noise
+from scipy.ndimage import correlate1d
 
 from tamis.batches.flags import Listed
 from tamis.batches.listed import DifficultPairs
@@ -16,7 +17,7 @@ from tamis.checkpoint import FileCheckpoint
 from tamis.encoders.encoder import fingerprint
 from tamis.encoders.spec import EncoderSpec
 from tamis.errors import InputError, TamisError
-from trainer.augment import augment
+from trainer.augment import _blur, _Draw, augment
 from trainer.augmentation import Augmentation, read_augmentation
 from trainer.data import ImageSet
 from trainer.recipe import Recipe
@@ -216,6 +217,21 @@ def test_an_augmentation_that_changes_nothing_changes_nothing() -> None:
     pixels = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     nothing = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
     assert torch.allclose(augment(pixels, nothing, torch.Generator()), pixels / 255, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [64, 101])
+def test_a_blur_is_what_a_filter_of_its_width_makes(size: int) -> None:
+    image = torch.rand(3, 3, size, size, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    draws = [_Draw(3, torch.Generator().manual_seed(1), 0, 1) for _ in range(2)]
+    found = _blur(image, Augmentation(blur=1.0), draws[0])
+    reach = size // 20
+    for own, blurred, sigma in zip(image.numpy(), found.numpy(), draws[1].uniform(0.1, 2.0).tolist(), strict=True):
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+        kernel /= kernel.sum()
+        expected = correlate1d(correlate1d(own, kernel, 1, mode="mirror"), kernel, 2, mode="mirror")
+        np.testing.assert_allclose(blurred, expected, atol=1e-5)
+    draws = [_Draw(3, torch.Generator().manual_seed(1), 0, 1) for _ in range(2)]
+    assert torch.equal(_blur(image, Augmentation(blur=0.0), draws[0]), image)
 
 
 @pytest.mark.parametrize(

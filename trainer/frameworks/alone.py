@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from tamis.batches.flags import Indices
 from trainer.flags import Flags
 from trainer.frameworks.learner import Learner
 from trainer.recipe import no_pairs
@@ -28,7 +27,7 @@ class Alone(Learner):
     def _targets(self, views: list[torch.Tensor], projections: list[torch.Tensor]) -> list[torch.Tensor]:
         """Of each view, from the views or from their projections, (b, d) each."""
 
-    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         head: Any = self._head
         views = [first, second]
         with self._autocast(), self._processes.statistics():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tamis.batches.flags import Indices
+from tamis.batches.listed import Indices
 from trainer.flags import Flags
 from trainer.frameworks.alone import Alone, layer
 

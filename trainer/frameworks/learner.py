@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tamis.batches.flags import Indices
+from tamis.batches.listed import Indices
 from tamis.device import has_bf16, repeatable_convolutions
 from tamis.encoders.encoder import build_encoder
 from tamis.encoders.networks import timm
@@ -20,6 +20,7 @@ from tamis.encoders.spec import EncoderSpec
 from trainer.augment import augment
 from trainer.flags import Flags
 from trainer.forgetting import Forgotten
+from trainer.frameworks.replayed import Replayed
 from trainer.processes import ALONE, Processes
 from trainer.recipe import Recipe
 
@@ -30,8 +31,11 @@ class Learner(ABC):
     """What a checkpoint holds. A framework adds its loss, and what that needs beside these.
 
     flags: which pairs the loss treats. processes: those that share every batch. forgotten: where SimCLR counts what it
-    forgets; None, at first, for nowhere.
+    forgets; None, at first, for nowhere. alike: whether each of a framework's steps is the one before on other images,
+    so that a GPU can replay them.
     """
+
+    alike = True
 
     def __init__(
         self,
@@ -51,6 +55,10 @@ class Learner(ABC):
         self._optimiser = _optimiser([*self.encoder.parameters(), *self._head.parameters()], recipe)
         self._averaged = processes.averaging(_Learning(self.encoder, self._head, self._loss))
         self._begin(flags)
+        self._generator = torch.Generator(device)
+        self._gradients: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._computed
+        if device.type == "cuda" and processes.size == 1 and self.alike and (flags is None or flags.on_device):
+            self._gradients = Replayed(self._computed, self._generator)
 
     @abstractmethod
     def _begin(self, flags: Flags | None) -> None:
@@ -62,8 +70,8 @@ class Learner(ABC):
         """From the encoder's features; it is thrown away after training."""
 
     @abstractmethod
-    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
-        """Of the samples `indices` of a batch, from two views of this process's share of them, (b, 3, S, S) each.
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+        """Of the samples of a batch, (B,) int64, from two views of this process's share of them, (b, 3, S, S) each.
 
         Every process finds the same; its gradient is of what this one computed.
         """
@@ -73,19 +81,28 @@ class Learner(ABC):
 
         pixels: (b, 3, S, S), of this process's share.
         """
-        generator = torch.Generator(self._device).manual_seed(_seed(self._recipe.seed, step))
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
-        part = self._processes.rank, self._processes.size
-        first, second = (augment(batch, self._recipe.augmentation, generator, *part) for _ in range(2))
+        self._generator.manual_seed(_seed(self._recipe.seed, step))
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
+        loss = self._gradients(self._sent(np.ascontiguousarray(pixels)), self._sent(indices))
+        self._optimiser.step()
+        return loss
+
+    def _computed(self, pixels: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+        """The loss, and the parameters' gradients."""
+        part = self._processes.rank, self._processes.size
+        first, second = (augment(pixels, self._recipe.augmentation, self._generator, *part) for _ in range(2))
         with repeatable_convolutions():
-            loss: torch.Tensor = self._averaged(first, second, indices)
+            loss: torch.Tensor = self._averaged(first, second, samples)
             self._optimiser.zero_grad()
             # Averaged over processes, the parts of the gradient then are the whole.
             (self._processes.size * loss).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        self._optimiser.step()
         return loss.detach()
+
+    def _sent(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        """On the device. A GPU fetches it by itself, while the next batch is got ready."""
+        tensor = torch.from_numpy(array)
+        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
 
     def learning_rate(self, step: int) -> float:
         warm_up = max(1, round(self._recipe.warm_up * self._total))
@@ -128,8 +145,8 @@ class _Learning(nn.Module):
         super().__init__()
         self.encoder, self.head, self._loss = encoder, head, loss
 
-    def forward(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
-        return self._loss(first, second, indices)
+    def forward(self, first: torch.Tensor, second: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+        return self._loss(first, second, samples)
 
 
 def _optimiser(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

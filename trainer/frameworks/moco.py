@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from tamis.batches.flags import Indices
 from tamis.losses import InfoNCE
 from trainer.flags import Flags, between
 from trainer.frameworks.learner import Learner
@@ -44,6 +43,9 @@ class Queue:
 class MoCo(Learner):
     """A query's negatives are the keys of earlier batches, by an encoder that follows the one which learns."""
 
+    # The queue grows at first, and is another one after every step.
+    alike = False
+
     def _begin(self, flags: Flags | None) -> None:
         recipe, device = self._recipe, self._device
         self._flagged = None if flags is None else between(flags, device)
@@ -56,10 +58,10 @@ class MoCo(Learner):
             nn.Linear(dimension, dimension), nn.ReLU(), nn.Linear(dimension, self._recipe.projection_dim)
         )
 
-    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         self._follow()
-        processes, samples = self._processes, torch.from_numpy(indices).to(self._device)
-        own = processes.share(len(indices))
+        processes = self._processes
+        own = processes.share(len(samples))
         number = max(1, len(first) // GROUP)
         # Keys are grouped otherwise than queries, for else the statistics of a group would tell which key is a query's
         # (He et al. 2020, section 3.3). The order of a batch is random already.

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from tamis.batches.flags import Indices
 from tamis.losses import InfoNCE, Spectral
 from trainer.flags import Flags
 from trainer.forgetting import known
@@ -29,14 +28,14 @@ class SimCLR(Learner):
             nn.Linear(dimension, self._recipe.projection_dim),
         )
 
-    def _loss(self, first: torch.Tensor, second: torch.Tensor, indices: Indices) -> torch.Tensor:
+    def _loss(self, first: torch.Tensor, second: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         joined = self._processes.joined
         with self._autocast(), self._processes.statistics():
             features = self.encoder(torch.cat([first, second]))
             z1, z2 = map(joined, self._head(features).float().chunk(2))
         if self.forgotten is not None:
-            self.forgotten.see(torch.from_numpy(indices).to(self._device), known(z1, z2))
+            self.forgotten.see(samples, known(z1, z2))
         treated: tuple[Any, ...] = ()
         if self._flagged is not None:
-            treated = self._flagged(indices, torch.stack([joined(view.detach()) for view in features.chunk(2)]))
+            treated = self._flagged(samples, torch.stack([joined(view.detach()) for view in features.chunk(2)]))
         return self._contrast(z1, z2, *treated)
