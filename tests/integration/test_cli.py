@@ -461,14 +461,14 @@ def test_the_benchmark_of_ingest_measures_limit_peers_and_memory(
 
 
 def test_the_benchmark_of_scale_tells_stages_memory_and_what_was_found() -> None:
-    figures = dict(scale_benchmark(sizes=(3000, 6000), candidates=3000, dimension=32, classes=20))
-    small, large = (figures[f"curate, {count} samples of 20 classes"] for count in (3000, 6000))
+    figures = dict(scale_benchmark(sizes=(1000, 2000), candidates=1000, dimension=32, classes=20))
+    small, large = (figures[f"curate, {count} samples of 20 classes"] for count in (1000, 2000))
     assert large["stages"].keys() == small["stages"].keys() == scale.STAGES.keys()
     assert large["classes"] > 1
     assert large["recall"] == large["known_listed"] == 1.0
     assert 0 < large["anonymous_bytes"] < 2**30
     assert figures["growth"]["projected"].keys() == {f"1{zeros * '0'} samples" for zeros in (7, 8, 9)}
-    assert figures["neighbours, 3000 samples, k=64"]["recall"] == 1.0
+    assert figures["neighbours, 1000 samples, k=64"]["recall"] == 1.0
 
 
 def test_a_benchmark_ends_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:

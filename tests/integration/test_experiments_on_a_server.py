@@ -57,7 +57,7 @@ def test_an_experiment_says_whether_an_arm_pays(server: Server, curation: str) -
 
 
 def test_a_cancelled_experiment_goes_on_where_it_was(server: Server, curation: str) -> None:
-    asked = server.client.experiment(curation, arms=["baseline"], seeds=3, **{**SHORT, "steps": 60})["id"]
+    asked = server.client.experiment(curation, arms=["baseline"], seeds=3, **{**SHORT, "steps": 15})["id"]
     until(lambda: rows(server, asked), 120, "the first run")
     with api(server) as client:
         assert client.post(f"/jobs/{asked}/cancel").status_code == 202

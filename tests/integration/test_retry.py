@@ -13,7 +13,7 @@ import tamis
 def test_what_was_cancelled_is_tried_again(server: Server, tmp_path: Path) -> None:
     dataset = server.client.upload(write_tar(tmp_path / "digits.tar", digit_files(60)), "again")["id"]
     server.client.wait(f"/datasets/{dataset}", timeout=60)
-    asked = server.client.curate(dataset, encoder="simclr", steps=400, classes=5)["id"]
+    asked = server.client.curate(dataset, encoder="simclr", steps=100, classes=5)["id"]
     with httpx.Client(base_url=f"{server.url}/api/v1/jobs", timeout=30) as client:
         until(lambda: client.get(f"/{asked}").json()["state"] == "running", 30, "a running curation")
         assert client.post(f"/{asked}/retry").status_code == 409

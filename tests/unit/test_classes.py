@@ -1,13 +1,13 @@
 """The number of classes, and the clusters, of points whose classes are known."""
 
 import os
-import subprocess
 import sys
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn.metrics import adjusted_rand_score
+from threaded import with_threads
 
 from tamis import InputError
 from tamis.curation.classes import estimate_classes
@@ -113,26 +113,20 @@ def test_what_faiss_is_told_of_the_processor_no_other_library_is(monkeypatch: py
 
 
 CLUSTERED = """
-import sys
-import numpy as np
 from tamis.curation.classes import estimate_classes
 points = np.random.default_rng(0).standard_normal((3000, 64)).astype(np.float32)
 points[:1500, 0] += 6
-for classes in ("auto", 50, 100):
-    found = estimate_classes(points, classes)
-    sys.stdout.buffer.write(found.labels.tobytes() + bytes(str(found.criteria), "ascii"))
+
+def result():
+    found = [estimate_classes(points, classes) for classes in ("auto", 50, 100)]
+    return b"".join(each.labels.tobytes() + bytes(str(each.criteria), "ascii") for each in found)
 """
 
 
 def test_the_clusters_are_the_same_whatever_the_number_of_threads() -> None:
-    results = {
-        subprocess.run(
-            [sys.executable, "-c", CLUSTERED], env={"OMP_NUM_THREADS": threads}, capture_output=True, check=True
-        ).stdout
-        for threads in ("1", "2", "3")
-    }
-    assert len(results) == 1
-    assert results != {b""}
+    first, *others = with_threads(CLUSTERED, 1, 2, 3)
+    assert first != b""
+    assert others == [first, first]
 
 
 def test_without_faiss_it_is_said_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,6 @@
 """Curation on made data whose difficult examples are known, and the promises of its result."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
+from threaded import with_threads
 
 import tamis
 from benchmarks.scale import BETWEEN, write
@@ -139,26 +138,20 @@ def test_neighbours_of_another_class_are_found_as_those_of_the_own_are(
 
 
 LISTED = """
-import sys
-import numpy as np
 from tamis.curation import kept, pairs
 from tamis.scan import alike, rows
 alike.EXACT_UP_TO, kept.KEPT = 500, 40_000
-found = pairs.difficult_pairs(rows.Rows(np.random.default_rng(0).standard_normal((5000, 32))), 20, classes=20)
-for column in (found.a, found.b, found.similarity, found.difficulty):
-    sys.stdout.buffer.write(column.tobytes())
+
+def result():
+    found = pairs.difficult_pairs(rows.Rows(np.random.default_rng(0).standard_normal((5000, 32))), 20, classes=20)
+    return b"".join(column.tobytes() for column in (found.a, found.b, found.similarity, found.difficulty))
 """
 
 
 def test_the_pairs_are_the_same_whatever_the_number_of_threads() -> None:
-    results = {
-        subprocess.run(
-            [sys.executable, "-c", LISTED], env={"OMP_NUM_THREADS": threads}, capture_output=True, check=True
-        ).stdout
-        for threads in ("1", "2", "5")
-    }
-    assert len(results) == 1
-    assert len(results.pop()) > 24 * 20_000
+    first, *others = with_threads(LISTED, 1, 2, 5)
+    assert len(first) > 24 * 20_000
+    assert others == [first, first]
 
 
 def test_where_pairs_are_too_many_the_first_are_the_same_and_every_sample_has_its_own(
