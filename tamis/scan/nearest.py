@@ -120,17 +120,14 @@ def _lloyd(points: Points, k: int, iterations: int, begun: Points | None, *, sph
 def _nearest_centre(points: Points, centres: Points) -> tuple[Points, Indices]:
     """(n,) float32 squared distances, and (n,) int64."""
     squares, found = np.empty(len(points), np.float32), np.empty(len(points), np.int64)
-    # Where FAISS would find a GPU.
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    others = torch.from_numpy(centres).to(device)
+    others = torch.from_numpy(centres)
     lengths = half_squares(others)
 
     def search(start: int, _: None) -> None:
         part = slice(start, start + QUERIES)
-        queries = torch.from_numpy(points[part]).to(device)
+        queries = torch.from_numpy(points[part])
         products, nearest = (queries @ others.T - lengths).max(1)
-        own = 2 * (half_squares(queries) - products)
-        squares[part], found[part] = own.clamp_(min=0).cpu().numpy(), nearest.cpu().numpy()
+        squares[part], found[part] = np.maximum(2 * (half_squares(queries) - products).numpy(), 0), nearest.numpy()
 
     in_parallel(search, range(0, len(points), QUERIES), threads())
     return squares, found
