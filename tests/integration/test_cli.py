@@ -303,10 +303,10 @@ def test_curating_with_embeddings_twice_gives_the_same_bytes_and_nothing_but_the
 def test_curating_with_weights_from_a_file(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "weights.pth"
     torch.save(resnet18().state_dict(), weights)
-    write_folder(tmp_path / "photos", digit_files(8))
+    write_folder(tmp_path / "photos", digit_files(4))
     asked = ["--encoder", form.format(weights), "--views", "2", "--classes", "2", "--json"]
     assert main(["curate", str(tmp_path / "photos"), "-o", str(tmp_path / "out"), *asked]) == 0
-    assert last_json(capsys.readouterr().out)["counts"]["samples"] == 8
+    assert last_json(capsys.readouterr().out)["counts"]["samples"] == 4
     description = tamis.read_manifest(tmp_path / "out").description
     expected = fingerprint(with_views(load_encoder(weights), 2))
     named = form.partition("@")[0].partition(":{")[0]
