@@ -642,6 +642,12 @@ def test_an_upload_stays_open_and_is_read_from_its_beginning(tmp_path: Path) -> 
             assert not file.closed
 
 
+@pytest.mark.parametrize(("name", "told"), [("", "(no name)"), (".", ".")])
+def test_a_file_without_a_name_is_refused(name: str, told: str) -> None:
+    nameless = [entry for entry in upload(tar_bytes({"1.png": png(), name: png()})) if isinstance(entry, Refused)]
+    assert nameless == [Refused(told, "the name is empty")]
+
+
 MUTATED = [pack(TREE) for pack in PACKERS.values()] + [
     zip_bytes({"t-images-idx3-ubyte.gz": gzip.compress(idx_images(3)), "t-labels-idx1-ubyte": idx_labels([1, 2, 3])}),
     zip_bytes({"1.png": png() * 20}, zipfile.ZIP_DEFLATED),
