@@ -90,5 +90,5 @@ def hidden(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """`name` with the characters that cannot be stored or shown written as escapes; of no character it is told."""
-    return _UNSHOWABLE.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), name) or "(no name)"
+    """`name` with the characters that cannot be stored or shown written as escapes."""
+    return _UNSHOWABLE.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), name)
