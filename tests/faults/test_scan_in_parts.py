@@ -208,7 +208,7 @@ def test_cancelling_a_curation_ends_its_parts_and_nothing_blocks_the_next(stack:
         count = len(workers) * Settings().cpu_jobs + 1
         stack.shut("later")
         asked = [stack.server.client.curate(stack.dataset, **REQUEST)["id"] for _ in range(count)]
-        until(lambda: stack.tiles_stored(asked[0], 0) == 1, 60, "the next curation's first checkpoint")
+        until(lambda: stack.tiles_stored(asked[0], 0) == 1, 120, "the next curation's first checkpoint")
         kept = stack.checkpoints(asked[0])
         assert stack.sweep() == len(left) > 0
         assert stack.checkpoints(curation) == []
