@@ -12,8 +12,6 @@ from tamis.sources.tar_archive import TarArchive, is_tar_name
 
 # Of all companions together, which are held in memory.
 MAX_COMPANION_BYTES = MAX_ENTRY_BYTES
-# What a member whose name is empty is told as.
-NAMELESS = "(no name)"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def entries(container: Container) -> Iterator[Entry | Refused]:
         try:
             name = clean(entry.name)
         except EntryError as error:
-            yield Refused(shown(entry.name) or NAMELESS, str(error))
+            yield Refused(shown(entry.name) or "(no name)", str(error))
             continue
         if not hidden(name):
             named = entry if name == entry.name else entry._replace(name=name)

@@ -48,6 +48,14 @@ class _Looks(TorchDispatchMode):
         super().__init__()
         self.seen: list[str] = []
 
+    def at_a_step_of(self, learner: Learner, size: int) -> list[str]:
+        """The second one: constants are brought to the device at the first."""
+        pixels, samples = torch.from_numpy(pixels_of(16, size)), torch.arange(16)
+        learner._computed(pixels, samples)
+        with self:
+            learner._computed(pixels, samples)
+        return self.seen
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in LOOKS:
             self.seen.append(str(func))
@@ -60,21 +68,12 @@ def test_a_step_looks_at_no_value(kind: type[Learner], flags: Flags | None, size
     learner = learner_of(kind, flags, "cpu", size)
     if isinstance(learner, SimCLR):
         learner.forgotten = Forgotten(COUNT, torch.device("cpu"))
-    pixels, samples = torch.from_numpy(pixels_of(16, size)), torch.arange(16)
-    learner._computed(pixels, samples)
-    with _Looks() as looks:
-        learner._computed(pixels, samples)
-    assert not looks.seen
+    assert not _Looks().at_a_step_of(learner, size)
 
 
 @pytest.mark.parametrize("recipe", [{"loss": "spectral"}, {"prior": 0.1, "hardness": 1.0}])
 def test_nor_does_another_loss(recipe: dict[str, Any]) -> None:
-    learner = learner_of(SimCLR, None, "cpu", **recipe)
-    pixels, samples = torch.from_numpy(pixels_of(16, 16)), torch.arange(16)
-    learner._computed(pixels, samples)
-    with _Looks() as looks:
-        learner._computed(pixels, samples)
-    assert not looks.seen
+    assert not _Looks().at_a_step_of(learner_of(SimCLR, None, "cpu", **recipe), 16)
 
 
 def test_what_looks_at_a_value_is_seen() -> None:
